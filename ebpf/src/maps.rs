@@ -1,0 +1,45 @@
+//! Every map: who writes it, who reads it.
+
+use aya_ebpf::{
+    Global,
+    btf_maps::{Array, ArrayOfMaps, PerCpuArray, reuseport_sock_array::ReusePortSockArrayImpl},
+    macros::btf_map,
+};
+use synflip_abi::{
+    COUNTER_WORDS, MAX_ENDPOINTS, MAX_SLOTS, Member, OUTCOME_WORDS, TABLE_WORDS, TABLES_LEN,
+};
+
+/// An immutable slot table. The agent fills it before it is published and never after.
+pub(crate) type Table = Array<u32, { TABLE_WORDS as usize }>;
+
+/// Written by the agent, once per flip; read by the program, exactly once per run, so that one
+/// run never mixes two tables.
+#[btf_map]
+pub(crate) static TABLES: ArrayOfMaps<Table, { TABLES_LEN as usize }> = ArrayOfMaps::new();
+
+/// Slot → listener. Written by the agent at registration; the kernel removes a listener that
+/// closes. Values are 64 bits wide so that the agent can read cookies back.
+#[btf_map]
+pub(crate) static SOCKETS: ReusePortSockArrayImpl<u64, { MAX_SLOTS as usize }> =
+    ReusePortSockArrayImpl::new();
+
+/// Slot → what the agent has to find again after a restart. The program does not touch it.
+#[btf_map]
+pub(crate) static MEMBERS: Array<[u64; Member::WORDS], { MAX_SLOTS as usize }> = Array::new();
+
+/// Slot → selected, retried, migrated. Written by the program, read by the agent.
+#[btf_map]
+pub(crate) static COUNTERS: PerCpuArray<[u64; COUNTER_WORDS], { MAX_SLOTS as usize }> =
+    PerCpuArray::new();
+
+/// Endpoint → runs, no table, fell back. Written by the program, read by the agent.
+#[btf_map]
+pub(crate) static OUTCOMES: PerCpuArray<[u64; OUTCOME_WORDS], { MAX_ENDPOINTS as usize }> =
+    PerCpuArray::new();
+
+/// The endpoint that this copy of the program serves, set when it is loaded.
+///
+/// The initial value is one that no other constant has: a global that equals another constant
+/// can be merged with it, and overriding one would then change both.
+#[unsafe(no_mangle)]
+pub(crate) static ENDPOINT: Global<u32> = Global::new(0xfeed_f00d);

@@ -1,0 +1,2 @@
+//! The `synflip` command.
+fn main() {}
