@@ -20,14 +20,14 @@ const SK_PASS: u32 = 1;
 
 /// For kernels without request migration.
 #[sk_reuseport]
-pub fn select(ctx: SkReuseportContext) -> u32 {
+fn select(ctx: SkReuseportContext) -> u32 {
     select::steer(&ctx, Cause::Packet);
     SK_PASS
 }
 
 /// For kernels with request migration (`reuseport_migrate_sock`, 5.14).
 #[sk_reuseport(migrate)]
-pub fn select_or_migrate(ctx: SkReuseportContext) -> u32 {
+fn select_or_migrate(ctx: SkReuseportContext) -> u32 {
     let cause = if ctx.migrating_sk().is_some() { Cause::Migration } else { Cause::Packet };
     select::steer(&ctx, cause);
     SK_PASS
