@@ -56,8 +56,12 @@ mod tests {
 
     #[test]
     fn an_entry_survives_packing() {
-        let member =
-            Member { cookie: u64::MAX, generation: 7, endpoint: 15, state: MemberState::Tombstone };
+        let member = Member {
+            cookie: u64::MAX,
+            generation: 7,
+            endpoint: 15,
+            state: MemberState::Tombstone,
+        };
         assert_eq!(Member::unpack(member.pack()), member);
         assert_eq!(Member::unpack([0; 3]), Member::default());
     }

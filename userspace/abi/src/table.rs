@@ -33,7 +33,10 @@ impl Span {
     /// Reads a span back from its word.
     #[inline(always)]
     pub const fn unpack(word: u32) -> Self {
-        Self { begin: word >> 16, count: word & 0xffff }
+        Self {
+            begin: word >> 16,
+            count: word & 0xffff,
+        }
     }
 
     /// The word that a connection hash falls on, `attempt` places further for each slot that
@@ -42,7 +45,12 @@ impl Span {
     pub const fn word(self, hash: u32, attempt: u32) -> u32 {
         let at = ((hash as u64 * self.count as u64) >> 32) as u32 + attempt;
         // `attempt` may exceed `count`: it wraps as often as it needs to, without a division.
-        self.begin + if at >= self.count { at - self.count } else { at }
+        self.begin
+            + if at >= self.count {
+                at - self.count
+            } else {
+                at
+            }
     }
 }
 
@@ -60,7 +68,10 @@ mod tests {
 
     #[test]
     fn every_attempt_below_count_reaches_another_slot() {
-        let span = Span { begin: 16, count: 5 };
+        let span = Span {
+            begin: 16,
+            count: 5,
+        };
         for hash in [0, 1, u32::MAX / 2, u32::MAX] {
             let mut seen = [false; 5];
             for attempt in 0..5 {

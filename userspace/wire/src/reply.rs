@@ -1,0 +1,118 @@
+//! What the agent answers.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Name, Refusal, Status};
+
+/// A message from the agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Reply {
+    /// The listeners are registered.
+    Registered {
+        /// The service.
+        service: Name,
+        /// The generation, named by the agent if the server did not.
+        generation: Name,
+    },
+    /// Done, with nothing more to say.
+    Done,
+    /// The answer to [`crate::Request::Status`].
+    Status(Status),
+    /// A flip has committed; if it waits, progress and a certificate follow.
+    Committed(Committed),
+    /// The state of a drain that is being waited for.
+    Draining(DrainStep),
+    /// The old generation is drained.
+    Drained(Certificate),
+    /// The flip committed, but the drain was not over in time. The agent goes on with it.
+    DeadlinePassed(Certificate),
+    /// Refused or failed; nothing changed.
+    Refused(Refusal),
+    /// To a registered server: what happened to its generation.
+    Event(Event),
+}
+
+/// What a server is told about its generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Event {
+    /// New connections come to this generation.
+    Working,
+    /// They go to another one now. Keep accepting: what was half-open or queued still comes.
+    Draining,
+    /// Nothing is pending and nothing will come. Still open, in case of a rollback.
+    Standby,
+    /// Nothing is pending and nothing will come: close the listeners and say `closed`.
+    Drained,
+    /// Retired by an operator: close the listeners, whatever is pending.
+    Retired,
+}
+
+/// A flip that has committed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Committed {
+    /// The service.
+    pub service: Name,
+    /// The generation that was working, if there was one.
+    pub from: Option<Name>,
+    /// The generation that is working now.
+    pub to: Name,
+    /// The count of committed flips, this one included.
+    pub epoch: u64,
+    /// Listeners that new connections go to.
+    pub listeners: usize,
+    /// How long the kernel took to swap the table and wait for a grace period, in milliseconds.
+    pub commit_ms: f64,
+    /// When it committed, in milliseconds since the Unix epoch.
+    pub committed_at_ms: u64,
+}
+
+/// Requests pending on a listener, or on all of a generation's, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainStep {
+    /// Milliseconds since the commit.
+    pub after_ms: u64,
+    /// Connections in the accept queue.
+    pub queued: u64,
+    /// Handshakes that have begun and not ended (`SYN_RECV`, or TCP Fast Open).
+    pub half_open: u64,
+}
+
+impl DrainStep {
+    /// Whether nothing is pending.
+    pub const fn is_empty(&self) -> bool {
+        self.queued == 0 && self.half_open == 0
+    }
+}
+
+/// How an old generation's listeners became empty, or what is left on them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The flip that this belongs to.
+    pub flip: Committed,
+    /// Milliseconds from the commit until all were empty; none while some are not.
+    pub drained_after_ms: Option<u64>,
+    /// Whether the old generation stays open for a rollback.
+    pub kept: bool,
+    /// Each old listener.
+    pub listeners: Vec<ListenerDrain>,
+}
+
+/// How one listener became empty.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListenerDrain {
+    /// Its slot.
+    pub slot: u32,
+    /// The address it is bound to.
+    pub address: SocketAddr,
+    /// What was pending, from the commit on, at each reading that differed from the one before
+    /// (of a long drain: the first ones and the last).
+    pub steps: Vec<DrainStep>,
+    /// Milliseconds from the commit until `refcnt == 1` was read; none while it is not.
+    pub empty_after_ms: Option<u64>,
+}

@@ -1,0 +1,92 @@
+//! What a peer can ask.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Name;
+
+/// A message to the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Request {
+    /// A server joins a generation with its listeners; their descriptors are attached in order.
+    /// May be repeated on one connection to add listeners to the same generation.
+    Register(Register),
+    /// The server accepts connections now: its generation may be flipped to.
+    Ready,
+    /// The server has closed its listeners, or no longer accepts from them.
+    Closed,
+    /// What is registered, working, draining.
+    Status {
+        /// Only this service.
+        service: Option<Name>,
+    },
+    /// Makes another generation the working one.
+    Flip {
+        /// The service; may be left out while there is only one.
+        service: Option<Name>,
+        /// The generation to flip to.
+        to: Target,
+        /// Refuse unless the service is still at this epoch: what the operator saw last.
+        if_epoch: Option<u64>,
+        /// How long to wait for the old generation to drain, in milliseconds; 0 does not wait.
+        drain_ms: u64,
+        /// Keep the old generation open after it has drained, to roll back to, until it is
+        /// retired.
+        keep: bool,
+    },
+    /// Forgets a generation that is not working and tells its servers to close.
+    Retire {
+        /// The service; may be left out while there is only one.
+        service: Option<Name>,
+        /// The generation.
+        generation: Name,
+        /// Do so even while connections are pending on it.
+        force: bool,
+    },
+}
+
+/// Listeners that join a generation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Register {
+    /// The service they belong to.
+    pub service: Name,
+    /// The generation; the agent numbers it (`gen1`, `gen2`, …) if left out.
+    pub generation: Option<Name>,
+    /// One entry per attached descriptor.
+    pub listeners: Vec<ListenerSpec>,
+}
+
+/// What the peer claims of one listener; the agent checks it against the descriptor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerSpec {
+    /// The local address it is bound to.
+    pub address: SocketAddr,
+}
+
+/// Which generation a flip goes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// The one with this name.
+    Generation(Name),
+    /// The newest that is ready.
+    Latest,
+    /// The one that was working before.
+    Previous,
+}
+
+impl From<Name> for Target {
+    /// `latest` is a word of the command line, everything else a generation's name.
+    fn from(name: Name) -> Self {
+        if name.as_str() == "latest" {
+            Self::Latest
+        } else {
+            Self::Generation(name)
+        }
+    }
+}
