@@ -1,7 +1,9 @@
 //! From a connection's hash to a listener: table → slot → helper → outcome.
 
 use aya_ebpf::{EbpfContext as _, helpers::bpf_sk_select_reuseport, programs::SkReuseportContext};
-use synflip_abi::{FELL_BACK, MAX_TRIES, MIGRATED, NO_TABLE, PUBLISHED, RUNS, SELECTED, Span};
+use synflip_abi::{
+    FELL_BACK, MAX_TRIES, MIGRATED, MOVED, NO_TABLE, PUBLISHED, RUNS, SELECTED, STEERED, Span,
+};
 
 use crate::{count, maps};
 
@@ -15,43 +17,43 @@ pub(crate) enum Cause {
 }
 
 /// Selects a listener of the working generation and counts what happened.
-///
-/// Each run adds one to exactly one of: selected, migrated, no table, fell back.
 #[inline(always)]
 pub(crate) fn steer(ctx: &SkReuseportContext, cause: Cause) {
     let endpoint = maps::ENDPOINT.load();
-    count::outcome(endpoint, RUNS);
-
-    let published = PUBLISHED;
-    let Some(table) = maps::TABLES.get(published) else {
-        return count::outcome(endpoint, NO_TABLE);
-    };
-    let span = match table.get(endpoint) {
-        Some(word) => Span::unpack(*word),
-        None => return count::outcome(endpoint, NO_TABLE),
-    };
-    // The working generation has nothing on this endpoint: as if there were no table for it.
-    if span.count == 0 {
-        return count::outcome(endpoint, NO_TABLE);
+    let outcome = choose(ctx, endpoint, cause);
+    count::outcome(endpoint, RUNS, outcome);
+    #[cfg(feature = "log")]
+    if outcome == FELL_BACK {
+        aya_log_ebpf::warn!(ctx, "endpoint {}: no slot of the table is selectable", endpoint);
     }
+}
 
+/// Selects a listener, if it can, and returns the outcome to count.
+#[inline(always)]
+fn choose(ctx: &SkReuseportContext, endpoint: u32, cause: Cause) -> usize {
+    let published = PUBLISHED;
+    let Some(table) = maps::TABLES.get(published) else { return NO_TABLE };
+    let Some(word) = table.get(endpoint) else { return NO_TABLE };
+    let span = Span::unpack(*word);
+    if span.count == 0 {
+        return NO_TABLE;
+    }
+    let (counter, outcome) = match cause {
+        Cause::Packet => (SELECTED, STEERED),
+        Cause::Migration => (MIGRATED, MOVED),
+    };
     let hash = ctx.hash();
     let mut attempt = 0;
     while attempt < MAX_TRIES && attempt < span.count {
         let Some(slot) = table.get(span.word(hash, attempt)) else { break };
         let slot = *slot;
         if select(ctx, slot) {
-            let counter = match cause {
-                Cause::Packet => SELECTED,
-                Cause::Migration => MIGRATED,
-            };
-            return count::slot(slot, counter, attempt > 0);
+            count::slot(slot, counter, attempt > 0);
+            return outcome;
         }
         attempt += 1;
     }
-    count::outcome(endpoint, FELL_BACK);
-    #[cfg(feature = "log")]
-    aya_log_ebpf::warn!(ctx, "endpoint {}: none of {} slots is selectable", endpoint, span.count);
+    FELL_BACK
 }
 
 /// Selects the listener in `slot`; false leaves an earlier selection as it was.

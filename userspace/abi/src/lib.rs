@@ -57,11 +57,16 @@ pub const MIGRATED: usize = 2;
 /// Words of one entry of [`COUNTERS`].
 pub const COUNTER_WORDS: usize = 3;
 
-/// Outcome: the program ran.
+/// Outcome: the program ran. Each run adds one to exactly one of the other outcomes.
 pub const RUNS: usize = 0;
-/// Outcome: no table was published yet; the kernel's hash chose.
-pub const NO_TABLE: usize = 1;
+/// Outcome: a listener of the published table was selected.
+pub const STEERED: usize = 1;
+/// Outcome: a request or connection of a closed listener was moved to one of the table.
+pub const MOVED: usize = 2;
+/// Outcome: no table was published, or it has no listener on this endpoint; the kernel's hash
+/// chose.
+pub const NO_TABLE: usize = 3;
 /// Outcome: no slot of the table could be selected; the kernel's hash chose.
-pub const FELL_BACK: usize = 2;
+pub const FELL_BACK: usize = 4;
 /// Words of one entry of [`OUTCOMES`].
-pub const OUTCOME_WORDS: usize = 3;
+pub const OUTCOME_WORDS: usize = 5;
