@@ -11,7 +11,6 @@ mod maps;
 mod select;
 
 use aya_ebpf::{macros::sk_reuseport, programs::SkReuseportContext};
-use select::Cause;
 
 /// `SK_PASS`: the selected listener, or the kernel's own choice if none was selected.
 ///
@@ -21,15 +20,14 @@ const SK_PASS: u32 = 1;
 /// For kernels without request migration.
 #[sk_reuseport]
 fn select(ctx: SkReuseportContext) -> u32 {
-    select::steer(&ctx, Cause::Packet);
+    select::steer(&ctx, false);
     SK_PASS
 }
 
 /// For kernels with request migration (`reuseport_migrate_sock`, 5.14).
 #[sk_reuseport(migrate)]
 fn select_or_migrate(ctx: SkReuseportContext) -> u32 {
-    let cause = if ctx.migrating_sk().is_some() { Cause::Migration } else { Cause::Packet };
-    select::steer(&ctx, cause);
+    select::steer(&ctx, ctx.migrating_sk().is_some());
     SK_PASS
 }
 

@@ -1,59 +1,57 @@
 //! From a connection's hash to a listener: table → slot → helper → outcome.
 
 use aya_ebpf::{EbpfContext as _, helpers::bpf_sk_select_reuseport, programs::SkReuseportContext};
-use synflip_abi::{
-    FELL_BACK, MAX_TRIES, MIGRATED, MOVED, NO_TABLE, PUBLISHED, RUNS, SELECTED, STEERED, Span,
-};
+use synflip_abi::{MAX_TRIES, PUBLISHED, Span};
 
 use crate::{count, maps};
 
-/// Why the program runs.
-#[derive(Clone, Copy)]
-pub(crate) enum Cause {
-    /// A SYN, or a stray segment that belongs to no connection.
-    Packet,
-    /// A listener closed and one of its requests looks for a new one. There may be no packet.
-    Migration,
+/// What came of a run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// A SYN, or a stray segment that belongs to no connection, was given to a listener.
+    Steered,
+    /// A request of a closed listener was. There may have been no packet.
+    Moved,
+    /// No table, or none for this endpoint: the kernel chose.
+    NoTable,
+    /// No slot could be selected: the kernel chose.
+    FellBack,
 }
 
 /// Selects a listener of the working generation and counts what happened.
 #[inline(always)]
-pub(crate) fn steer(ctx: &SkReuseportContext, cause: Cause) {
+pub(crate) fn steer(ctx: &SkReuseportContext, migrating: bool) {
     let endpoint = maps::ENDPOINT.load();
-    let outcome = choose(ctx, endpoint, cause);
-    count::outcome(endpoint, RUNS, outcome);
+    let outcome = choose(ctx, endpoint, migrating);
+    count::run(endpoint, outcome);
     #[cfg(feature = "log")]
-    if outcome == FELL_BACK {
+    if outcome == Outcome::FellBack {
         aya_log_ebpf::warn!(ctx, "endpoint {}: no slot of the table is selectable", endpoint);
     }
 }
 
-/// Selects a listener, if it can, and returns the outcome to count.
 #[inline(always)]
-fn choose(ctx: &SkReuseportContext, endpoint: u32, cause: Cause) -> usize {
+fn choose(ctx: &SkReuseportContext, endpoint: u32, migrating: bool) -> Outcome {
     let published = PUBLISHED;
-    let Some(table) = maps::TABLES.get(published) else { return NO_TABLE };
-    let Some(word) = table.get(endpoint) else { return NO_TABLE };
+    let Some(table) = maps::TABLES.get(published) else { return Outcome::NoTable };
+    let Some(word) = table.get(endpoint) else { return Outcome::NoTable };
     let span = Span::unpack(*word);
     if span.count == 0 {
-        return NO_TABLE;
+        return Outcome::NoTable;
     }
-    let (counter, outcome) = match cause {
-        Cause::Packet => (SELECTED, STEERED),
-        Cause::Migration => (MIGRATED, MOVED),
-    };
+    let chosen = if migrating { Outcome::Moved } else { Outcome::Steered };
     let hash = ctx.hash();
     let mut attempt = 0;
     while attempt < MAX_TRIES && attempt < span.count {
         let Some(slot) = table.get(span.word(hash, attempt)) else { break };
         let slot = *slot;
         if select(ctx, slot) {
-            count::slot(slot, counter, attempt > 0);
-            return outcome;
+            count::slot(slot, chosen, attempt > 0);
+            return chosen;
         }
         attempt += 1;
     }
-    FELL_BACK
+    Outcome::FellBack
 }
 
 /// Selects the listener in `slot`; false leaves an earlier selection as it was.
