@@ -26,32 +26,59 @@ pub(crate) fn steer(ctx: &SkReuseportContext, migrating: bool) {
     count::run(endpoint, outcome);
     #[cfg(feature = "log")]
     if outcome == Outcome::FellBack {
-        aya_log_ebpf::warn!(ctx, "endpoint {}: no slot of the table is selectable", endpoint);
+        aya_log_ebpf::warn!(
+            ctx,
+            "endpoint {}: no slot of the table is selectable",
+            endpoint
+        );
     }
 }
 
 #[inline(always)]
 fn choose(ctx: &SkReuseportContext, endpoint: u32, migrating: bool) -> Outcome {
     let published = PUBLISHED;
-    let Some(table) = maps::TABLES.get(published) else { return Outcome::NoTable };
-    let Some(word) = table.get(endpoint) else { return Outcome::NoTable };
+    let Some(table) = maps::TABLES.get(published) else {
+        return Outcome::NoTable;
+    };
+    let Some(word) = table.get(endpoint) else {
+        return Outcome::NoTable;
+    };
     let span = Span::unpack(*word);
     if span.count == 0 {
         return Outcome::NoTable;
     }
-    let chosen = if migrating { Outcome::Moved } else { Outcome::Steered };
+    let chosen = if migrating {
+        Outcome::Moved
+    } else {
+        Outcome::Steered
+    };
     let hash = ctx.hash();
-    let mut attempt = 0;
-    while attempt < MAX_TRIES && attempt < span.count {
-        let Some(slot) = table.get(span.word(hash, attempt)) else { break };
-        let slot = *slot;
-        if select(ctx, slot) {
-            count::slot(slot, chosen, attempt > 0);
-            return chosen;
+    let found = 'found: {
+        // Written out, because a loop costs CAP_PERFMON: without it the verifier also follows
+        // each branch that is never taken, and there the count of attempts goes past its end.
+        macro_rules! attempts {
+            ($($attempt:literal)*) => {$(
+                if $attempt >= MAX_TRIES || $attempt >= span.count {
+                    break 'found None;
+                }
+                let Some(slot) = table.get(span.word(hash, $attempt)) else { break 'found None };
+                let slot = *slot;
+                if select(ctx, slot) {
+                    break 'found Some((slot, $attempt > 0));
+                }
+            )*};
         }
-        attempt += 1;
-    }
-    Outcome::FellBack
+        const { assert!(MAX_TRIES <= 64) };
+        attempts!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28);
+        attempts!(29 30 31 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54);
+        attempts!(55 56 57 58 59 60 61 62 63);
+        None
+    };
+    let Some((slot, retried)) = found else {
+        return Outcome::FellBack;
+    };
+    count::slot(slot, chosen, retried);
+    chosen
 }
 
 /// Selects the listener in `slot`; false leaves an earlier selection as it was.
