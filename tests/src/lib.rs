@@ -1,1 +1,36 @@
-//! Test harness.
+//! The test bed: what does a client see while a server of a private network restarts?
+//!
+//! Everything runs in network namespaces made for one test and configured over
+//! netlink, so a test needs root and a kernel but no userland program at all.
+//!
+//! * [`netns`]: a private network namespace, and code running inside it
+//! * [`tun`]: a network interface whose wire is this process
+//! * [`link`]: two namespaces joined by a delay line with loss
+//! * [`load`]: a load generator which accounts for every connection
+//! * [`plain`]: the server that restarts the ordinary way, and loses connections
+//! * [`raw`]: a TCP client made of single segments, and a SYN flood
+//! * [`wait`]: waiting with a deadline
+//! * [`privilege`]: whether this process may do all that
+
+#![deny(unsafe_code)]
+
+mod family;
+pub mod link;
+pub mod load;
+mod netlink;
+pub mod netns;
+pub mod plain;
+pub mod privilege;
+//pub mod raw;
+#[expect(
+    unsafe_code,
+    reason = "the only two system calls without a safe wrapper"
+)]
+mod sys;
+pub mod tun;
+pub mod wait;
+
+pub use family::Family;
+pub use link::{Delay, Link};
+pub use netns::Netns;
+pub use tun::Tun;

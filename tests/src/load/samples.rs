@@ -1,0 +1,131 @@
+//! One record per connection, so that a parent can tell the time of a flip from
+//! the time before: little endian, packed, in the order the connections ended.
+
+use std::{
+    fs::{self, File},
+    io::{BufWriter, Write as _},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{Outcome, report::micros};
+
+/// What became of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// When it was opened: microseconds of CLOCK_MONOTONIC.
+    pub start_us: u64,
+    /// How long it took, in microseconds.
+    pub latency_us: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The generation that answered; zero if none did.
+    pub generation: u32,
+}
+
+/// The clock of [`Sample::start_us`]; the same for all processes of a host.
+#[must_use]
+pub fn monotonic_us() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1000
+}
+
+/// Reads a file of samples.
+///
+/// # Errors
+///
+/// When it cannot be read, is cut short or holds an unknown outcome.
+pub fn read(path: &Path) -> Result<Vec<Sample>> {
+    let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let (records, rest) = bytes.as_chunks::<SIZE>();
+    ensure!(rest.is_empty(), "{}: cut short", path.display());
+    records
+        .iter()
+        .map(|record| decode(record).with_context(|| format!("{}: bad record", path.display())))
+        .collect()
+}
+
+pub(super) struct Writer {
+    file: BufWriter<File>,
+    started: Instant,
+    started_us: u64,
+}
+
+impl Writer {
+    pub(super) fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+        let file = BufWriter::with_capacity(1 << 16, file);
+        Ok(Self {
+            file,
+            started: Instant::now(),
+            started_us: monotonic_us(),
+        })
+    }
+
+    pub(super) fn add(
+        &mut self,
+        opened: Instant,
+        latency: Duration,
+        outcome: Outcome,
+        generation: u32,
+    ) -> Result<()> {
+        let sample = Sample {
+            start_us: self.started_us + micros(opened.saturating_duration_since(self.started)),
+            latency_us: micros(latency).try_into().unwrap_or(u32::MAX),
+            outcome,
+            generation,
+        };
+        self.file
+            .write_all(&encode(&sample))
+            .context("write a sample")
+    }
+
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.file.flush().context("write the samples")
+    }
+}
+
+fn encode(sample: &Sample) -> [u8; SIZE] {
+    let mut record = [0; SIZE];
+    record[..8].copy_from_slice(&sample.start_us.to_le_bytes());
+    record[8..12].copy_from_slice(&sample.latency_us.to_le_bytes());
+    record[12] = sample.outcome as u8;
+    record[13..].copy_from_slice(&sample.generation.to_le_bytes());
+    record
+}
+
+fn decode(record: &[u8; SIZE]) -> Option<Sample> {
+    let (start_us, rest) = record.split_first_chunk()?;
+    let (latency_us, rest) = rest.split_first_chunk()?;
+    let (&outcome, rest) = rest.split_first()?;
+    Some(Sample {
+        start_us: u64::from_le_bytes(*start_us),
+        latency_us: u32::from_le_bytes(*latency_us),
+        outcome: Outcome::from_number(outcome)?,
+        generation: u32::from_le_bytes(*rest.first_chunk()?),
+    })
+}
+
+const SIZE: usize = 17;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_survives_the_file() {
+        for outcome in Outcome::ALL {
+            let sample = Sample {
+                start_us: 1 << 40,
+                latency_us: 70_000,
+                outcome,
+                generation: 9,
+            };
+            assert_eq!(decode(&encode(&sample)), Some(sample));
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The system calls that neither std nor rustix offers as safe functions.
+
+use std::{ffi::c_int, io, os::fd::BorrowedFd};
+
+use rustix::{
+    ioctl::{self, Updater, opcode},
+    thread::UnshareFlags,
+};
+
+/// Moves the calling thread into a new network namespace.
+pub(crate) fn unshare_net() -> io::Result<()> {
+    // SAFETY: only CLONE_FILES can make another thread's descriptors dangle,
+    // and it is not among the flags.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?;
+    Ok(())
+}
+
+/// Turns an open `/dev/net/tun` into a TUN interface of the calling thread's
+/// namespace, and returns the name the kernel chose from `pattern`.
+pub(crate) fn make_tun(fd: BorrowedFd<'_>, pattern: &str) -> io::Result<String> {
+    let mut request = Ifreq {
+        name: [0; 16],
+        flags: IFF_TUN | IFF_NO_PI,
+        rest: [0; 22],
+    };
+    if pattern.len() >= request.name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    request.name[..pattern.len()].copy_from_slice(pattern.as_bytes());
+    // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, which is 40 bytes
+    // long, as `Ifreq` is, and valid for every bit pattern.
+    let call = unsafe { Updater::<TUNSETIFF, Ifreq>::new(&mut request) };
+    // SAFETY: any other kind of file rejects the opcode, and `call` borrows the
+    // structure until the kernel is done with it.
+    unsafe { ioctl::ioctl(fd, call) }?;
+    let end = request
+        .name
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(request.name.len());
+    Ok(String::from_utf8_lossy(&request.name[..end]).into_owned())
+}
+
+#[repr(C)]
+struct Ifreq {
+    name: [u8; 16],
+    flags: u16,
+    rest: [u8; 22],
+}
+
+const _: () = assert!(size_of::<Ifreq>() == 40);
+
+// The opcode is declared with the size of an int, though it takes an ifreq.
+const TUNSETIFF: ioctl::Opcode = opcode::write::<c_int>(b'T', 202);
+const IFF_TUN: u16 = 0x0001;
+const IFF_NO_PI: u16 = 0x1000;
