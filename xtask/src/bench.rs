@@ -1,0 +1,24 @@
+//! `cargo xtask bench`: measurements.
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+
+use crate::run::exec;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to measure; everything if it is left out.
+    name: Option<OsString>,
+    /// Also write the results to a file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let mut passed: Vec<OsString> = args.name.iter().cloned().collect();
+    if let Some(file) = &args.json {
+        passed.extend(["--json".into(), file.into()]);
+    }
+    exec("synflip-bench", &passed)
+}

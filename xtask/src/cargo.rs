@@ -1,0 +1,94 @@
+//! Where the project is, and how cargo is run in it.
+
+use std::{
+    env,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// The root of the workspace that this xtask belongs to.
+pub(crate) fn root() -> PathBuf {
+    // Cargo says at run time where the package is: the checkout may have moved since the build.
+    let package = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    package.parent().map(Path::to_path_buf).unwrap_or(package)
+}
+
+/// Where cargo puts what it builds for the workspace.
+pub(crate) fn target_dir() -> Result<PathBuf> {
+    let out = output(cargo().args(["metadata", "--no-deps", "--format-version=1", "--offline"]))?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&out).context("cargo metadata did not print JSON")?;
+    let dir = metadata["target_directory"].as_str();
+    Ok(dir.context("cargo metadata names no target_directory")?.into())
+}
+
+/// Cargo, in the root of the workspace.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Builds the binaries that kernel tests, runs and benchmarks use; returns their directory.
+pub(crate) fn release_binaries() -> Result<PathBuf> {
+    let packages = ["-p", "synflip-cli", "-p", "synflip-tests", "--bins"];
+    run(cargo().args(["build", "--release", "--locked"]).args(packages))?;
+    Ok(target_dir()?.join("release"))
+}
+
+/// Runs a command to its end; anything but success is an error.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;
+    ensure!(status.success(), "{}: {status}", shown(command));
+    Ok(())
+}
+
+/// Runs a command and returns what it printed; its errors go to the terminal.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let out = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start {}", shown(command)))?;
+    ensure!(out.status.success(), "{}: {}", shown(command), out.status);
+    text(out)
+}
+
+/// Runs a command that has nothing to say unless it fails.
+pub(crate) fn quietly(command: &mut Command) -> Result<String> {
+    let out = command.output().with_context(|| format!("cannot start {}", shown(command)))?;
+    if !out.status.success() {
+        let said = String::from_utf8_lossy(&out.stderr);
+        bail!("{}: {}\n{}", shown(command), out.status, said.trim());
+    }
+    text(out)
+}
+
+/// Whether this process may do what the kernel reserves to root.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Refuses to go on without root, naming what needs it and how to get it.
+pub(crate) fn need_root(what: &str) -> Result<()> {
+    ensure!(
+        is_root(),
+        "{what} needs root: it loads BPF programs and makes network namespaces. Run it again as \
+         root, for example `sudo --preserve-env=PATH,CARGO_HOME,RUSTUP_HOME cargo xtask …`"
+    );
+    Ok(())
+}
+
+fn text(out: Output) -> Result<String> {
+    Ok(String::from_utf8(out.stdout).context("the output is not UTF-8")?.trim_end().to_owned())
+}
+
+/// The command as a person would type it, without the environment.
+fn shown(command: &Command) -> String {
+    let mut words = vec![command.get_program()];
+    words.extend(command.get_args());
+    words.join(OsStr::new(" ")).to_string_lossy().into_owned()
+}

@@ -1,0 +1,43 @@
+//! `cargo xtask check`: formatting, lints, documentation.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    cargo::{cargo, root, run as execute},
+    ebpf,
+    toolchain::{Provided, Toolchain},
+};
+
+pub(crate) fn run() -> Result<ExitCode> {
+    let root = root();
+    for dir in [&root, &root.join("ebpf")] {
+        let mut fmt = cargo();
+        fmt.current_dir(dir).args(["fmt", "--all", "--check"]);
+        execute(&mut fmt).context("not formatted as rustfmt.toml says: run `cargo fmt` there")?;
+    }
+    execute(
+        cargo()
+            .args(["clippy", "--workspace", "--all-targets", "--locked"])
+            .args(["--", "-D", "warnings"]),
+    )?;
+    match Toolchain::provide()? {
+        Provided::Complete(toolchain) => execute(
+            ebpf::command(&root, &toolchain)
+                .args(["clippy", "--release", "--locked", "--all-features"])
+                .arg("--target-dir")
+                .arg(ebpf::target_dir()?)
+                .args(["--", "-D", "warnings"]),
+        )?,
+        Provided::NoCoreSource(why) => {
+            eprintln!("WARNING: ebpf/ is NOT CHECKED: the source of core cannot be had: {why:#}");
+        }
+    }
+    execute(
+        cargo()
+            .args(["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"])
+            .env("RUSTDOCFLAGS", "-Dwarnings"),
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
