@@ -1,1 +1,22 @@
-//! Placeholder.
+//! The only crate that knows how the kernel side is loaded, pinned, published and read.
+//!
+//! [`Steering`] is one service's maps and programs; [`Publisher`] is the part of it that a flip
+//! goes through. [`probe`] says what this kernel can do.
+
+mod bpffs;
+mod counters;
+mod error;
+mod object;
+mod probe;
+mod publish;
+mod sockets;
+mod steering;
+mod sys;
+
+pub use bpffs::{DEFAULT_BPFFS, prepare as prepare_bpffs, service_dir};
+pub use counters::{Outcomes, Selections};
+pub use error::BpfError;
+pub use object::{Object, Variant};
+pub use probe::{Privilege, Probe, probe};
+pub use publish::{Published, Publisher};
+pub use steering::Steering;

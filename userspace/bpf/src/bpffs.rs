@@ -1,0 +1,72 @@
+//! Where the maps are pinned.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::statfs,
+    mount::{MountFlags, mount},
+};
+
+use crate::BpfError;
+
+/// The BPF file system that most distributions mount.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
+
+/// `BPF_FS_MAGIC` (`include/uapi/linux/magic.h`).
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+
+/// Makes sure that there is a BPF file system at `path`, and mounts one if not.
+///
+/// # Errors
+/// [`BpfError::NoBpffs`] if mounting is refused.
+pub fn prepare(path: &Path) -> Result<(), BpfError> {
+    let no_bpffs = |source: io::Error| BpfError::NoBpffs {
+        path: path.into(),
+        source,
+    };
+    let is_bpffs = || statfs(path).map(|stat| stat.f_type.cast_unsigned() == BPF_FS_MAGIC);
+    if is_bpffs().unwrap_or(false) {
+        return Ok(());
+    }
+    fs::create_dir_all(path).map_err(no_bpffs)?;
+    mount("bpf", path, "bpf", MountFlags::empty(), c"mode=0700")
+        .map_err(|errno| no_bpffs(errno.into()))
+}
+
+/// The directory of a service's pins. The version in it is the ABI's: an agent never opens maps
+/// of another layout.
+pub fn service_dir(bpffs: &Path, service: &str) -> PathBuf {
+    root(bpffs).join(service)
+}
+
+/// The directory that has one directory per service.
+pub(crate) fn root(bpffs: &Path) -> PathBuf {
+    bpffs
+        .join("synflip")
+        .join(format!("v{}", synflip_abi::VERSION))
+}
+
+/// Makes a service's directory.
+pub(crate) fn create_dir(dir: &Path) -> Result<(), BpfError> {
+    let pin = |source| BpfError::Pin {
+        op: "creating",
+        path: dir.into(),
+        source,
+    };
+    fs::create_dir_all(dir).map_err(pin)
+}
+
+/// Removes a service's pins. What is attached stays attached: the kernel holds it by itself.
+pub(crate) fn remove_dir(dir: &Path) -> Result<(), BpfError> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BpfError::Pin {
+            op: "removing",
+            path: dir.into(),
+            source: error,
+        }),
+        _ => Ok(()),
+    }
+}

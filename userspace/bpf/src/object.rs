@@ -1,0 +1,90 @@
+//! The BPF object, and which of its two programs a kernel takes.
+
+use std::{borrow::Cow, path::Path};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{SkReuseport, sk_reuseport::SkReuseportAttachType},
+};
+use synflip_abi::{COUNTERS, ENDPOINT, MEMBERS, OUTCOMES, SOCKETS, TABLES};
+
+use crate::BpfError;
+
+static BUILT_IN: &[u8] = aya::include_bytes_aligned!("../../../ebpf/prebuilt/synflip.bpf.o");
+
+/// Every map of the object, all of which are pinned.
+pub(crate) const MAPS: [&str; 5] = [TABLES, SOCKETS, MEMBERS, COUNTERS, OUTCOMES];
+
+/// A compiled BPF object.
+#[derive(Clone, Debug)]
+pub struct Object(Cow<'static, [u8]>);
+
+impl Default for Object {
+    /// The one that this crate was built with.
+    fn default() -> Self {
+        Self(Cow::Borrowed(BUILT_IN))
+    }
+}
+
+impl Object {
+    /// Another build of the object, such as one that logs.
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(Cow::Owned(bytes))
+    }
+
+    /// Loads the maps and one endpoint's copy of the programs, neither verified nor attached.
+    ///
+    /// With a directory the maps are the ones pinned there; those that are not yet are created.
+    pub(crate) fn open(&self, endpoint: u32, pins: Option<&Path>) -> Result<Ebpf, BpfError> {
+        let mut loader = EbpfLoader::new();
+        // Nothing is relocated against the kernel's own types.
+        loader.btf(None).override_global(ENDPOINT, &endpoint, true);
+        for map in MAPS {
+            if let Some(dir) = pins {
+                loader.map_pin_path(map, dir.join(map));
+            }
+        }
+        loader
+            .load(&self.0)
+            .map_err(|error| BpfError::Load(Box::new(error)))
+    }
+}
+
+/// Which of the two programs is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// Selects a listener for a new connection.
+    Select,
+    /// Also selects one for the requests of a listener that closes (5.14 and later).
+    SelectOrMigrate,
+}
+
+impl Variant {
+    /// The program's name in the object.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Select => "select",
+            Self::SelectOrMigrate => "select_or_migrate",
+        }
+    }
+
+    /// Has the kernel verify the program of a loaded object.
+    pub(crate) fn load(self, ebpf: &mut Ebpf) -> Result<&mut SkReuseport, BpfError> {
+        let name = self.name();
+        let program = ebpf.program_mut(name).ok_or(BpfError::Foreign { name })?;
+        let refused = |source| BpfError::Program {
+            name,
+            source: Box::new(source),
+        };
+        let program: &mut SkReuseport = program.try_into().map_err(refused)?;
+        program.load().map_err(refused)?;
+        Ok(program)
+    }
+
+    pub(crate) const fn attach_type(self) -> SkReuseportAttachType {
+        match self {
+            Self::Select => SkReuseportAttachType::Select,
+            Self::SelectOrMigrate => SkReuseportAttachType::SelectOrMigrate,
+        }
+    }
+}

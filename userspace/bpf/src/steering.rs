@@ -1,0 +1,266 @@
+//! One service in the kernel: its maps, and a program for each of its endpoints.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use aya::{
+    Ebpf,
+    maps::{Array, Map, MapData, MapError},
+    programs::SkReuseport,
+};
+use synflip_abi::{
+    COUNTERS, MAX_ENDPOINTS, MAX_SLOTS, MEMBERS, Member, OUTCOMES, SOCKETS, TABLES, TABLES_LEN,
+};
+
+use crate::{
+    BpfError, Object, Outcomes, Publisher, Selections, Variant, bpffs, counters::Counters,
+    sockets::Sockets,
+};
+
+/// A service's maps and programs.
+///
+/// Dropping it changes nothing in the kernel: the reuseport groups hold the programs, these hold
+/// the maps, and the pins are there to find them again.
+pub struct Steering {
+    dir: PathBuf,
+    object: Object,
+    variant: Variant,
+    sockets: Arc<Sockets>,
+    members: Array<MapData, [u64; Member::WORDS]>,
+    counters: Counters,
+    programs: BTreeMap<u32, SkReuseport>,
+}
+
+impl fmt::Debug for Steering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Steering")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Steering {
+    /// Opens a service's pinned maps, or makes and pins them.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or what is pinned there was not made by this version.
+    pub fn open(
+        dir: PathBuf,
+        object: Object,
+        variant: Variant,
+    ) -> Result<(Self, Publisher), BpfError> {
+        bpffs::create_dir(&dir)?;
+        let mut ebpf = object.open(0, Some(&dir))?;
+        let sockets = Arc::new(Sockets(data(&mut ebpf, SOCKETS, 8, MAX_SLOTS)?));
+        let tables = data(&mut ebpf, TABLES, 4, TABLES_LEN)?;
+        let members = data(
+            &mut ebpf,
+            MEMBERS,
+            size_of::<[u64; Member::WORDS]>(),
+            MAX_SLOTS,
+        )?;
+        let slots = data(
+            &mut ebpf,
+            COUNTERS,
+            8 * synflip_abi::COUNTER_WORDS,
+            MAX_SLOTS,
+        )?;
+        let outcomes = data(
+            &mut ebpf,
+            OUTCOMES,
+            8 * synflip_abi::OUTCOME_WORDS,
+            MAX_ENDPOINTS,
+        )?;
+        let publisher = Publisher {
+            tables: typed(tables, TABLES)?,
+            sockets: Arc::clone(&sockets),
+        };
+        let steering = Self {
+            dir,
+            object,
+            variant,
+            sockets,
+            members: typed(members, MEMBERS)?,
+            counters: Counters {
+                slots: typed(slots, COUNTERS)?,
+                outcomes: typed(outcomes, OUTCOMES)?,
+            },
+            programs: BTreeMap::new(),
+        };
+        Ok((steering, publisher))
+    }
+
+    /// Attaches the endpoint's program to the reuseport group that the listener is in.
+    ///
+    /// The listener must be listening: attached to before that, it could no longer join a group
+    /// that exists. Attaching again replaces the program by itself, which also mends a group whose
+    /// program a member has replaced or taken away.
+    ///
+    /// # Errors
+    /// When the program or the attachment is refused; the group is as it was.
+    pub fn attach(&mut self, endpoint: u32, listener: BorrowedFd<'_>) -> Result<(), BpfError> {
+        let name = self.variant.name();
+        let refused = |source| BpfError::Program {
+            name,
+            source: Box::new(source),
+        };
+        let program = match self.programs.remove(&endpoint) {
+            Some(program) => program,
+            None => self.load(endpoint)?,
+        };
+        let attached = program.attach(listener).map_err(refused);
+        self.programs.insert(endpoint, program);
+        attached
+    }
+
+    /// Loads an endpoint's program and pins it, replacing the pin of an earlier agent.
+    fn load(&self, endpoint: u32) -> Result<SkReuseport, BpfError> {
+        let path = self.dir.join(format!("program-{endpoint}"));
+        let mut ebpf = self.object.open(endpoint, Some(&self.dir))?;
+        let program = self.variant.load(&mut ebpf)?;
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(BpfError::Pin {
+                    op: "replacing",
+                    path,
+                    source,
+                });
+            }
+            _ => {}
+        }
+        program.pin(&path).map_err(|error| BpfError::Pin {
+            op: "pinning",
+            path: path.clone(),
+            source: io::Error::other(error),
+        })?;
+        // The loaded object is dropped; the pin is the program.
+        SkReuseport::from_pin(&path, self.variant.attach_type()).map_err(|source| {
+            BpfError::Program {
+                name: self.variant.name(),
+                source: Box::new(source),
+            }
+        })
+    }
+
+    /// Puts a listening socket into a free slot and notes what it is.
+    ///
+    /// # Errors
+    /// When the kernel refuses: another program's socket array has the listener already (EBUSY),
+    /// or it is not listening or not SO_REUSEPORT (EINVAL). The slot is empty then.
+    pub fn put(
+        &mut self,
+        slot: u32,
+        member: Member,
+        listener: BorrowedFd<'_>,
+    ) -> Result<(), BpfError> {
+        self.counters.reset(slot)?;
+        self.sockets.put(slot, listener)?;
+        self.note(slot, member)
+    }
+
+    /// Notes what a slot is used for, for the agent that comes after.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn note(&mut self, slot: u32, member: Member) -> Result<(), BpfError> {
+        self.members
+            .set(slot, member.pack(), 0)
+            .map_err(BpfError::map("writing", MEMBERS))
+    }
+
+    /// Empties a slot. No table may mention it.
+    ///
+    /// # Errors
+    /// When a map cannot be written.
+    pub fn clear(&mut self, slot: u32) -> Result<(), BpfError> {
+        self.sockets.clear(slot)?;
+        self.note(slot, Member::default())
+    }
+
+    /// What is noted of a slot, and the cookie of the listener that is in it now.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn member(&self, slot: u32) -> Result<(Member, Option<u64>), BpfError> {
+        let words = self
+            .members
+            .get(&slot, 0)
+            .map_err(BpfError::map("reading", MEMBERS))?;
+        Ok((Member::unpack(words), self.sockets.cookie(slot)?))
+    }
+
+    /// What came of an endpoint's runs.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn outcomes(&self, endpoint: u32) -> Result<Outcomes, BpfError> {
+        self.counters.outcomes(endpoint)
+    }
+
+    /// What a slot was given.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn selections(&self, slot: u32) -> Result<Selections, BpfError> {
+        self.counters.selections(slot)
+    }
+
+    /// Removes the pins: the service is over. Groups that still have members keep their program.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub fn unpin(self) -> Result<(), BpfError> {
+        bpffs::remove_dir(&self.dir)
+    }
+
+    /// Where its pins are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+/// Takes a map out of the loaded object and compares it with what this version makes: pinned
+/// maps are opened by name, whatever they are.
+fn data(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    value: usize,
+    entries: u32,
+) -> Result<MapData, BpfError> {
+    let foreign = BpfError::Foreign { name };
+    let Some(
+        Map::Array(data)
+        | Map::ArrayOfMaps(data)
+        | Map::PerCpuArray(data)
+        | Map::ReusePortSockArray(data),
+    ) = ebpf.take_map(name)
+    else {
+        return Err(foreign);
+    };
+    let info = data.info().map_err(BpfError::map("inspecting", name))?;
+    let sizes = (
+        info.key_size(),
+        info.value_size() as usize,
+        info.max_entries(),
+    );
+    if sizes == (4, value, entries) {
+        Ok(data)
+    } else {
+        Err(foreign)
+    }
+}
+
+/// Gives a map the type it is used as.
+fn typed<T: TryFrom<Map, Error = MapError>>(
+    data: MapData,
+    name: &'static str,
+) -> Result<T, BpfError> {
+    Map::from_map_data(data)
+        .and_then(T::try_from)
+        .map_err(BpfError::map("opening", name))
+}

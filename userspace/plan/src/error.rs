@@ -1,0 +1,102 @@
+//! What a service refuses, and why.
+
+use std::net::SocketAddr;
+
+use synflip_abi::{MAX_ENDPOINTS, MAX_SLOTS};
+
+use crate::Phase;
+
+/// A refusal. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// No generation has that name.
+    #[error("there is no generation {name:?}; there are: {known}")]
+    NoSuchGeneration {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// No generation that is not working is ready.
+    #[error("no generation is ready to be flipped to; a server says so with ready()")]
+    NoneReady,
+    /// The generation cannot be flipped to.
+    #[error("{name} cannot take connections: {why}")]
+    NotReady {
+        /// The generation.
+        name: String,
+        /// Its state, in words.
+        why: &'static str,
+    },
+    /// The generation is working already.
+    #[error("{name} is the working generation already")]
+    AlreadyWorking {
+        /// The generation.
+        name: String,
+    },
+    /// A change is being committed.
+    #[error("another flip of this service is being committed; look at the status and try again")]
+    FlipInProgress,
+    /// A flip has committed since the caller looked.
+    #[error(
+        "another flip has committed since (epoch {now}, not {seen}); look at the status and try again"
+    )]
+    EpochMoved {
+        /// The epoch that the caller saw.
+        seen: u64,
+        /// The epoch now.
+        now: u64,
+    },
+    /// The new generation would leave an endpoint without a listener.
+    #[error(
+        "{name} has no listener on {address}, which the working generation serves; start one there first"
+    )]
+    EndpointMissing {
+        /// The generation.
+        name: String,
+        /// The endpoint.
+        address: SocketAddr,
+    },
+    /// There is nothing to roll back to.
+    #[error(
+        "there is no generation to roll back to: none was working before, or it has closed (flip with --keep to be able to go back later)"
+    )]
+    NoPrevious,
+    /// The working generation cannot be retired.
+    #[error("{name} is the working generation; flip to another one first")]
+    StillWorking {
+        /// The generation.
+        name: String,
+    },
+    /// Requests may be pending.
+    #[error(
+        "connections are pending on {name}; wait until it is drained, or use --force to lose them"
+    )]
+    StillDraining {
+        /// The generation.
+        name: String,
+    },
+    /// A generation that has been flipped away from cannot be joined.
+    #[error("generation {name:?} is {phase:?} and can no longer be joined; choose a new name")]
+    GenerationClosed {
+        /// The generation.
+        name: String,
+        /// What it is doing.
+        phase: Phase,
+    },
+    /// The name has a meaning of its own.
+    #[error("\"latest\" cannot be a generation's name: flip --to latest means the newest one")]
+    ReservedName,
+    /// Too many endpoints.
+    #[error("a service has at most {MAX_ENDPOINTS} endpoints")]
+    TooManyEndpoints,
+    /// Too many listeners.
+    #[error(
+        "a service has at most {MAX_SLOTS} listeners, all generations together; {free} are free"
+    )]
+    TooManyListeners {
+        /// Free slots.
+        free: usize,
+    },
+}
