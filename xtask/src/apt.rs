@@ -12,21 +12,32 @@ use crate::cargo::{is_root, output, quietly, run};
 
 /// Installs those of the packages that are missing.
 pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
-    let missing: Vec<&str> = packages.iter().copied().filter(|name| !installed(name)).collect();
+    let missing: Vec<&str> = packages
+        .iter()
+        .copied()
+        .filter(|name| !installed(name))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
     let by_hand = format!("apt-get install {}", missing.join(" "));
-    ensure!(is_root(), "{why} needs packages that only root can install: `sudo {by_hand}`");
+    ensure!(
+        is_root(),
+        "{why} needs packages that only root can install: `sudo {by_hand}`"
+    );
     eprintln!("installing for {why}: {}", missing.join(" "));
     let apt_get = || {
         let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet");
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .arg("--quiet");
         command
     };
     run(apt_get().arg("update")).context("apt-get cannot refresh its lists")?;
-    run(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(&missing))
-        .with_context(|| format!("{why} needs packages; install them by hand: `{by_hand}`"))
+    run(apt_get()
+        .args(["install", "--yes", "--no-install-recommends"])
+        .args(&missing))
+    .with_context(|| format!("{why} needs packages; install them by hand: `{by_hand}`"))
 }
 
 fn installed(package: &str) -> bool {
@@ -78,7 +89,10 @@ impl PrivateApt {
                 .args(["download", &format!("{package}={version}")]),
         )?;
         let mut files = fs::read_dir(scratch.path())?;
-        let file = files.next().with_context(|| format!("apt-get left no {package}"))??.path();
+        let file = files
+            .next()
+            .with_context(|| format!("apt-get left no {package}"))??
+            .path();
         run(Command::new("dpkg-deb").arg("-x").arg(&file).arg(into))
     }
 
@@ -102,12 +116,19 @@ impl PrivateApt {
 fn site() -> Result<String> {
     let fields = ["--format", "$(SITE) $(ORIGIN) $(CODENAME)"];
     let filter = ["Identifier: Packages", "Component: main", "Origin: Debian"];
-    let sites = output(Command::new("apt-get").arg("indextargets").args(fields).args(filter))
-        .context("apt-get does not say where packages come from; is this Debian?")?;
+    let sites = output(
+        Command::new("apt-get")
+            .arg("indextargets")
+            .args(fields)
+            .args(filter),
+    )
+    .context("apt-get does not say where packages come from; is this Debian?")?;
     // The security archive is another tree: it has no backports.
     let usable = sites.lines().find(|line| !line.ends_with("-security"));
     let site = usable.and_then(|line| line.split(' ').next());
-    Ok(site.context("apt has no source with Debian's main component")?.to_owned())
+    Ok(site
+        .context("apt has no source with Debian's main component")?
+        .to_owned())
 }
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";

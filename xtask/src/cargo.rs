@@ -23,7 +23,9 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
     let metadata: serde_json::Value =
         serde_json::from_str(&out).context("cargo metadata did not print JSON")?;
     let dir = metadata["target_directory"].as_str();
-    Ok(dir.context("cargo metadata names no target_directory")?.into())
+    Ok(dir
+        .context("cargo metadata names no target_directory")?
+        .into())
 }
 
 /// Cargo, in the root of the workspace.
@@ -36,13 +38,17 @@ pub(crate) fn cargo() -> Command {
 /// Builds the binaries that kernel tests, runs and benchmarks use; returns their directory.
 pub(crate) fn release_binaries() -> Result<PathBuf> {
     let packages = ["-p", "synflip-cli", "-p", "synflip-tests", "--bins"];
-    run(cargo().args(["build", "--release", "--locked"]).args(packages))?;
+    run(cargo()
+        .args(["build", "--release", "--locked"])
+        .args(packages))?;
     Ok(target_dir()?.join("release"))
 }
 
 /// Runs a command to its end; anything but success is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {}", shown(command)))?;
     ensure!(status.success(), "{}: {status}", shown(command));
     Ok(())
 }
@@ -59,7 +65,9 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 
 /// Runs a command that has nothing to say unless it fails.
 pub(crate) fn quietly(command: &mut Command) -> Result<String> {
-    let out = command.output().with_context(|| format!("cannot start {}", shown(command)))?;
+    let out = command
+        .output()
+        .with_context(|| format!("cannot start {}", shown(command)))?;
     if !out.status.success() {
         let said = String::from_utf8_lossy(&out.stderr);
         bail!("{}: {}\n{}", shown(command), out.status, said.trim());
@@ -83,7 +91,10 @@ pub(crate) fn need_root(what: &str) -> Result<()> {
 }
 
 fn text(out: Output) -> Result<String> {
-    Ok(String::from_utf8(out.stdout).context("the output is not UTF-8")?.trim_end().to_owned())
+    Ok(String::from_utf8(out.stdout)
+        .context("the output is not UTF-8")?
+        .trim_end()
+        .to_owned())
 }
 
 /// The command as a person would type it, without the environment.

@@ -36,7 +36,13 @@ pub(crate) fn run() -> Result<ExitCode> {
     }
     execute(
         cargo()
-            .args(["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"])
+            .args([
+                "doc",
+                "--workspace",
+                "--no-deps",
+                "--locked",
+                "--document-private-items",
+            ])
             .env("RUSTDOCFLAGS", "-Dwarnings"),
     )?;
     Ok(ExitCode::SUCCESS)

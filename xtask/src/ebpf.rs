@@ -55,9 +55,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// Builds from nothing and compares.
 fn check(root: &Path, toolchain: &Toolchain) -> Result<ExitCode> {
     let manifest = Manifest::read(root)?;
-    let scratch = tempfile::tempdir_in(cargo::target_dir()?).context("cannot create a directory")?;
+    let scratch =
+        tempfile::tempdir_in(cargo::target_dir()?).context("cannot create a directory")?;
     let object = scratch.path().join("synflip.bpf.o");
-    build(root, toolchain, &[], &scratch.path().join("target"), &object)?;
+    build(
+        root,
+        toolchain,
+        &[],
+        &scratch.path().join("target"),
+        &object,
+    )?;
     let built = read(&object)?;
     if built != read(&root.join(OBJECT))? {
         let (then, now) = (&manifest.versions, &toolchain.versions);
@@ -74,7 +81,10 @@ fn check(root: &Path, toolchain: &Toolchain) -> Result<ExitCode> {
     if let Some(what) = manifest.outdated(root)? {
         bail!("{OBJECT} is outdated: {what}. Run `cargo xtask ebpf` and commit the result");
     }
-    println!("{OBJECT} is what its sources make: sha256 {}", manifest.object);
+    println!(
+        "{OBJECT} is what its sources make: sha256 {}",
+        manifest.object
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -122,7 +132,12 @@ pub(crate) fn command(root: &Path, toolchain: &Toolchain) -> Command {
     let mut command = cargo();
     command.current_dir(root.join("ebpf"));
     // Flags and wrappers of the user are for the user's own programs.
-    for name in ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_TARGET_DIR"] {
+    for name in [
+        "RUSTFLAGS",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CARGO_TARGET_DIR",
+    ] {
         command.env_remove(name);
     }
     for name in ["CARGO_BUILD_RUSTC_WRAPPER", "CARGO_PROFILE_RELEASE_DEBUG"] {
@@ -136,12 +151,18 @@ fn flags(root: &Path, toolchain: &Toolchain) -> Result<OsString> {
     // The maps are defined by their BTF, which bpf-linker makes from the debug information.
     let mut flags: Vec<OsString> = vec!["-Cdebuginfo=2".into(), "-Clink-arg=--btf".into()];
     // The names are absolute and exist nowhere: LLVM would copy the text of a line that it finds.
-    let mut places = vec![(root.to_path_buf(), "/synflip"), (toolchain.core.dir(), "/rust")];
+    let mut places = vec![
+        (root.to_path_buf(), "/synflip"),
+        (toolchain.core.dir(), "/rust"),
+    ];
     // Each registry by itself, since the name of its directory depends on where it is.
     let sources = cargo_home()?.join("registry/src");
-    for entry in fs::read_dir(&sources)
-        .with_context(|| format!("cannot list {}, which holds fetched crates", sources.display()))?
-    {
+    for entry in fs::read_dir(&sources).with_context(|| {
+        format!(
+            "cannot list {}, which holds fetched crates",
+            sources.display()
+        )
+    })? {
         places.push((entry?.path(), "/registry"));
     }
     for (place, name) in places {

@@ -4,7 +4,11 @@
 //! they do not. Whatever else a command needs it provides under `target/`, or names.
 
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the terminal is the interface")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the terminal is the interface"
+)]
 
 mod apt;
 mod bench;

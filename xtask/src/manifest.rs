@@ -26,7 +26,11 @@ pub(crate) struct Manifest {
 
 impl Manifest {
     pub(crate) fn new(root: &Path, object: &[u8], versions: Versions) -> Result<Self> {
-        Ok(Self { object: hex(Sha256::new().chain_update(object)), sources: sources(root)?, versions })
+        Ok(Self {
+            object: hex(Sha256::new().chain_update(object)),
+            sources: sources(root)?,
+            versions,
+        })
     }
 
     pub(crate) fn read(root: &Path) -> Result<Self> {
@@ -44,9 +48,12 @@ impl Manifest {
     /// Says what differs between this manifest and the checkout, if anything does.
     pub(crate) fn outdated(&self, root: &Path) -> Result<Option<String>> {
         if sources(root)? != self.sources {
-            return Ok(Some("its sources have changed since it was built".to_owned()));
+            return Ok(Some(
+                "its sources have changed since it was built".to_owned(),
+            ));
         }
-        let object = fs::read(root.join(OBJECT)).with_context(|| format!("cannot read {OBJECT}"))?;
+        let object =
+            fs::read(root.join(OBJECT)).with_context(|| format!("cannot read {OBJECT}"))?;
         let same = hex(Sha256::new().chain_update(&object)) == self.object;
         Ok((!same).then(|| format!("it is not the object that {MANIFEST} describes")))
     }
@@ -88,18 +95,24 @@ fn list(root: &Path, dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _written = write!(text, "{byte:02x}");
-        text
-    })
+    hash.finalize()
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            // Writing to a string does not fail.
+            let _written = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 /// The committed object.
 pub(crate) const OBJECT: &str = "ebpf/prebuilt/synflip.bpf.o";
 const MANIFEST: &str = "ebpf/prebuilt/manifest.json";
-const FILES: [&str; 4] =
-    ["ebpf/.cargo/config.toml", "ebpf/Cargo.lock", "ebpf/Cargo.toml", "userspace/abi/Cargo.toml"];
+const FILES: [&str; 4] = [
+    "ebpf/.cargo/config.toml",
+    "ebpf/Cargo.lock",
+    "ebpf/Cargo.toml",
+    "userspace/abi/Cargo.toml",
+];
 const DIRS: [&str; 2] = ["ebpf/src", "userspace/abi/src"];
 
 #[cfg(test)]
@@ -124,7 +137,8 @@ mod tests {
             fs::write(path, content).expect("a file");
         };
         FILES.iter().for_each(|file| write(file, ""));
-        DIRS.iter().for_each(|dir| write(&format!("{dir}/a.rs"), "x"));
+        DIRS.iter()
+            .for_each(|dir| write(&format!("{dir}/a.rs"), "x"));
         let before = sources(dir.path()).expect("a hash");
         assert_eq!(sources(dir.path()).expect("a hash"), before);
         write("ebpf/src/a.rs~", "an editor's");
@@ -133,8 +147,11 @@ mod tests {
         let changed = sources(dir.path()).expect("a hash");
         assert_ne!(changed, before);
         write("ebpf/src/a.rs", "x");
-        fs::rename(dir.path().join("ebpf/src/a.rs"), dir.path().join("ebpf/src/b.rs"))
-            .expect("renamed");
+        fs::rename(
+            dir.path().join("ebpf/src/a.rs"),
+            dir.path().join("ebpf/src/b.rs"),
+        )
+        .expect("renamed");
         assert_ne!(sources(dir.path()).expect("a hash"), before);
     }
 }

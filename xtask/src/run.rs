@@ -42,6 +42,9 @@ pub(crate) fn exec(program: &str, args: &[OsString]) -> Result<ExitCode> {
         path.display()
     );
     // Only returns if it fails.
-    let error = Command::new(&path).args(args).env("SYNFLIP_BIN_DIR", &dir).exec();
+    let error = Command::new(&path)
+        .args(args)
+        .env("SYNFLIP_BIN_DIR", &dir)
+        .exec();
     Err(error).with_context(|| format!("cannot start {}", path.display()))
 }

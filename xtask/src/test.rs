@@ -45,7 +45,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let mut ran = Vec::new();
     if wanted(Tier::Unit) {
-        let workspace = ["test", "--workspace", "--locked", "--exclude", "synflip-tests"];
+        let workspace = [
+            "test",
+            "--workspace",
+            "--locked",
+            "--exclude",
+            "synflip-tests",
+        ];
         ran.push(test("unit", cargo().args(workspace))?);
         let harness = ["test", "--locked", "-p", "synflip-tests", "--lib"];
         ran.push(test("unit harness", cargo().args(harness))?);
@@ -68,14 +74,26 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             // One target after the other, and one test after the other: they time the kernel.
             let mut command = cargo();
             command
-                .args(["test", "--release", "--locked", "-p", "synflip-tests", "--test", &target])
+                .args([
+                    "test",
+                    "--release",
+                    "--locked",
+                    "-p",
+                    "synflip-tests",
+                    "--test",
+                    &target,
+                ])
                 .args(["--", "--test-threads=1", "--nocapture"])
                 .env("SYNFLIP_BIN_DIR", dir);
             ran.push(test(&format!("{source} {target}"), &mut command)?);
         }
     }
     print(&ran);
-    Ok(if ran.iter().all(|outcome| outcome.success) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if ran.iter().all(|outcome| outcome.success) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// What came of one call of `cargo test`.
@@ -104,11 +122,17 @@ impl Counts {
             self.passed = self.passed.saturating_sub(1);
             return;
         }
-        let Some(result) = line.strip_prefix("test result: ") else { return };
+        let Some(result) = line.strip_prefix("test result: ") else {
+            return;
+        };
         let fields = result.split(['.', ';']).map(str::trim);
         for field in fields {
-            let Some((count, what)) = field.split_once(' ') else { continue };
-            let Ok(count) = count.parse::<usize>() else { continue };
+            let Some((count, what)) = field.split_once(' ') else {
+                continue;
+            };
+            let Ok(count) = count.parse::<usize>() else {
+                continue;
+            };
             match what {
                 "passed" => self.passed += count,
                 "failed" => self.failed += count,
@@ -132,18 +156,33 @@ fn test(name: &str, command: &mut Command) -> Result<Outcome> {
     let stderr = child.stderr.take().context("no stderr")?;
     let errors = thread::spawn(move || pass_on(stderr, io::stderr()));
     let mut lines = pass_on(stdout, io::stdout()).context("cannot read what the tests print")?;
-    let rest = errors.join().ok().context("the reader of stderr panicked")?;
+    let rest = errors
+        .join()
+        .ok()
+        .context("the reader of stderr panicked")?;
     lines.extend(rest.context("cannot read what the tests print")?);
-    let success = child.wait().context("cannot wait for cargo test")?.success();
-    Ok(Outcome { name: name.to_owned(), counts: count(&lines), success, took: start.elapsed() })
+    let success = child
+        .wait()
+        .context("cannot wait for cargo test")?
+        .success();
+    Ok(Outcome {
+        name: name.to_owned(),
+        counts: count(&lines),
+        success,
+        took: start.elapsed(),
+    })
 }
 
 fn count(lines: &[String]) -> Counts {
     let mut counts = Counts::default();
     // The results first: a skip is taken off what passed.
-    let (results, others): (Vec<_>, Vec<_>) =
-        lines.iter().partition(|line| line.starts_with("test result: "));
-    results.into_iter().chain(others).for_each(|line| counts.read(line));
+    let (results, others): (Vec<_>, Vec<_>) = lines
+        .iter()
+        .partition(|line| line.starts_with("test result: "));
+    results
+        .into_iter()
+        .chain(others)
+        .for_each(|line| counts.read(line));
     counts
 }
 
@@ -162,7 +201,9 @@ fn targets(dir: &str) -> Result<Vec<String>> {
     let out = output(cargo().args(["metadata", "--no-deps", "--format-version=1", "--locked"]))?;
     let metadata: serde_json::Value = serde_json::from_str(&out)?;
     let array = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
-    let package = array(&metadata["packages"]).into_iter().find(|p| p["name"] == "synflip-tests");
+    let package = array(&metadata["packages"])
+        .into_iter()
+        .find(|p| p["name"] == "synflip-tests");
     let package = package.context("the workspace has no package synflip-tests")?;
     let in_dir = |source: &str| {
         Path::new(source).parent().and_then(Path::file_name) == Some(&OsString::from(dir))
@@ -182,7 +223,11 @@ fn print(ran: &[Outcome]) {
     table.load_style(presets::NOTHING);
     table.set_header(["target", "passed", "failed", "skipped", "seconds", ""]);
     for outcome in ran {
-        let Counts { passed, failed, skipped } = outcome.counts;
+        let Counts {
+            passed,
+            failed,
+            skipped,
+        } = outcome.counts;
         table.add_row([
             outcome.name.clone(),
             passed.to_string(),
@@ -190,7 +235,11 @@ fn print(ran: &[Outcome]) {
             skipped.to_string(),
             format!("{:.1}", outcome.took.as_secs_f64()),
             // Also a target that did not build or was killed, where no test is counted.
-            if outcome.success { String::new() } else { "FAILED".to_owned() },
+            if outcome.success {
+                String::new()
+            } else {
+                "FAILED".to_owned()
+            },
         ]);
     }
     for column in table.column_iter_mut().skip(1).take(4) {
@@ -213,6 +262,13 @@ mod tests {
             "test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out",
         ];
         let counts = count(&lines.map(str::to_owned));
-        assert_eq!(counts, Counts { passed: 5, failed: 3, skipped: 3 });
+        assert_eq!(
+            counts,
+            Counts {
+                passed: 5,
+                failed: 3,
+                skipped: 3
+            }
+        );
     }
 }

@@ -31,7 +31,11 @@ pub(crate) struct Versions {
 
 impl fmt::Display for Versions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rustc, bpf_linker, llvm } = self;
+        let Self {
+            rustc,
+            bpf_linker,
+            llvm,
+        } = self;
         write!(f, "{rustc}, bpf-linker {bpf_linker}, LLVM {llvm}")
     }
 }
@@ -80,7 +84,12 @@ impl Toolchain {
             bpf_linker: BPF_LINKER.to_owned(),
             llvm: quietly(Command::new(llvm_bin.join("llvm-config")).arg("--version"))?,
         };
-        Ok(Provided::Complete(Self { versions, linker, llvm_bin, core }))
+        Ok(Provided::Complete(Self {
+            versions,
+            linker,
+            llvm_bin,
+            core,
+        }))
     }
 }
 
@@ -131,23 +140,38 @@ impl Rustc {
     }
 
     fn core_source(&self, dir: &Path) -> Result<CoreSource> {
-        if self.sysroot.join(RUST_SRC).join("library/core/Cargo.toml").exists() {
-            return Ok(CoreSource { sysroot: self.sysroot.clone(), rustc: None });
+        if self
+            .sysroot
+            .join(RUST_SRC)
+            .join("library/core/Cargo.toml")
+            .exists()
+        {
+            return Ok(CoreSource {
+                sysroot: self.sysroot.clone(),
+                rustc: None,
+            });
         }
         let dir = dir.join(format!("rust-src-{}", self.release));
         let (sysroot, rustc) = (dir.join("sysroot"), dir.join("rustc"));
         let source = dir.join(format!("usr/src/rustc-{}/library", self.release));
-        // Written last, and bound to the compiler it was made for.
-        let made_for = self.sysroot.display().to_string();
+        // Written last, and bound to the two places that the links and the script name.
+        let made_for = format!("{}\n{}\n", self.sysroot.display(), dir.display());
         let mark = dir.join("complete");
         if fs::read_to_string(&mark).is_ok_and(|seen| seen == made_for) {
-            return Ok(CoreSource { sysroot, rustc: Some(rustc) });
+            return Ok(CoreSource {
+                sysroot,
+                rustc: Some(rustc),
+            });
         }
         if dir.exists() {
             fs::remove_dir_all(&dir).with_context(|| format!("cannot empty {}", dir.display()))?;
         }
         self.fetch_source(&dir)?;
-        ensure!(source.exists(), "Debian's rust-src has no {}", source.display());
+        ensure!(
+            source.exists(),
+            "Debian's rust-src has no {}",
+            source.display()
+        );
         self.mirror_sysroot(&sysroot, &source)
             .with_context(|| format!("cannot make links in {}", sysroot.display()))?;
         let script = format!(
@@ -159,12 +183,18 @@ impl Rustc {
             .and_then(|()| fs::set_permissions(&rustc, fs::Permissions::from_mode(0o755)))
             .and_then(|()| fs::write(&mark, made_for))
             .with_context(|| format!("cannot write to {}", dir.display()))?;
-        Ok(CoreSource { sysroot, rustc: Some(rustc) })
+        Ok(CoreSource {
+            sysroot,
+            rustc: Some(rustc),
+        })
     }
 
     /// Debian has the same source, in several versions.
     fn fetch_source(&self, into: &Path) -> Result<()> {
-        eprintln!("fetching the source of core {} from Debian {SUITE}", self.release);
+        eprintln!(
+            "fetching the source of core {} from Debian {SUITE}",
+            self.release
+        );
         let cure = format!("`rustup component add rust-src` or Rust {RUST} provides it");
         let apt = PrivateApt::new(SUITE, into.join("apt")).context(cure.clone())?;
         let Some(version) = apt.newest("rust-src", &format!("{}+", self.release))? else {
@@ -181,7 +211,10 @@ impl Rustc {
                 let entry = entry?;
                 let link = sysroot.join(inner).join(entry.file_name());
                 // `lib` and `lib/rustlib` become directories of their own, for the next rounds.
-                if !["lib", "lib/rustlib"].iter().any(|own| link == sysroot.join(own)) {
+                if !["lib", "lib/rustlib"]
+                    .iter()
+                    .any(|own| link == sysroot.join(own))
+                {
                     symlink(entry.path(), link)?;
                 }
             }
@@ -226,7 +259,15 @@ fn bpf_linker(dir: &Path, llvm: &Path) -> Result<PathBuf> {
     let features = format!("llvm-{LLVM_MAJOR}");
     let mut install = cargo();
     install
-        .args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--force", "--quiet"])
+        .args([
+            "install",
+            "bpf-linker",
+            "--version",
+            BPF_LINKER,
+            "--locked",
+            "--force",
+            "--quiet",
+        ])
         .args(["--no-default-features", "--features", &features, "--root"])
         .arg(&root)
         // llvm-sys reads the one, bpf-linker's own build script the other.
