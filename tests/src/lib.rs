@@ -21,7 +21,7 @@ mod netlink;
 pub mod netns;
 pub mod plain;
 pub mod privilege;
-//pub mod raw;
+pub mod raw;
 #[expect(
     unsafe_code,
     reason = "the only two system calls without a safe wrapper"
