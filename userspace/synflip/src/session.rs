@@ -1,0 +1,306 @@
+//! The conversation with the agent: one thread, asleep unless something happens.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::AsFd as _,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustix::event::{PollFd, PollFlags};
+use synflip_wire::{
+    Client, ListenerSpec, MAX_FDS, Name, Refusal, Register, Reply, Request, WireError,
+};
+
+use crate::{
+    error::causes,
+    phase::{Phase, after},
+    shared::{End, Readiness, Shared},
+    socket::{Socket, wait},
+};
+
+/// The first and the longest pause between two attempts to reach the agent.
+const RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
+
+/// How long the agent may take to answer.
+pub(crate) const ANSWER: Duration = Duration::from_secs(10);
+
+/// How long the agent may take to note that the listeners are closed; nothing depends on it.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What the session's thread owns.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) service: Name,
+    pub(crate) agent: PathBuf,
+    client: Option<Client>,
+    pause: Duration,
+    retry_at: Instant,
+    /// Whether a refusal of what was accepted before has been reported.
+    reported: bool,
+}
+
+/// Why a conversation could not begin or go on.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Wire(WireError),
+    Refused(Refusal),
+}
+
+impl From<WireError> for Failure {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error)
+    }
+}
+
+impl Session {
+    pub(crate) fn new(shared: Arc<Shared>, service: Name, agent: PathBuf) -> Self {
+        Self {
+            shared,
+            service,
+            agent,
+            client: None,
+            pause: RETRY[0],
+            retry_at: Instant::now() + RETRY[0],
+            reported: false,
+        }
+    }
+
+    /// Connects and registers the listeners.
+    pub(crate) fn connect(&mut self) -> Result<(), Failure> {
+        let mut client = Client::connect(&self.agent).map_err(|source| WireError::Io {
+            op: "connecting to",
+            source,
+        })?;
+        let (sockets, mut generation) = {
+            let state = self.shared.lock();
+            (state.sockets.clone(), state.generation.clone())
+        };
+        for share in sockets.chunks(MAX_FDS) {
+            generation = Some(self.register(&mut client, share, generation)?);
+        }
+        self.client = Some(client);
+        self.pause = RETRY[0];
+        let first = self.shared.update(|state| {
+            state.steered = true;
+            state.connected = true;
+            state.generation = generation;
+            state.phase == Phase::Plain
+        });
+        if first {
+            self.shared.enter(Phase::Registered);
+        }
+        Ok(())
+    }
+
+    /// Registers up to `MAX_FDS` listeners; returns the generation's name.
+    fn register(
+        &self,
+        client: &mut Client,
+        sockets: &[Socket],
+        generation: Option<Name>,
+    ) -> Result<Name, Failure> {
+        let spec = |address: SocketAddr| ListenerSpec { address };
+        let request = Request::Register(Register {
+            service: self.service.clone(),
+            generation,
+            listeners: sockets.iter().map(|socket| spec(socket.address)).collect(),
+        });
+        let fds: Vec<_> = sockets
+            .iter()
+            .map(|socket| socket.listener.as_fd())
+            .collect();
+        client.send(&request, &fds)?;
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match client.receive(Some(left))? {
+                Reply::Registered { generation, .. } => return Ok(generation),
+                Reply::Refused(refusal) => return Err(Failure::Refused(refusal)),
+                other => self.note(other),
+            }
+        }
+    }
+
+    /// Runs until nobody needs it any more.
+    pub(crate) fn run(mut self) {
+        let end = loop {
+            if let Some(end) = self.shared.end() {
+                break end;
+            }
+            let turn = match self.client.take() {
+                Some(client) => self.converse(client),
+                None => self.retry(),
+            };
+            if let Err(failure) = turn {
+                self.lost(&failure);
+            }
+        };
+        self.finish(end);
+        self.shared.update(|state| {
+            state.connected = false;
+            state.ended = true;
+        });
+    }
+
+    /// Reads what the agent has said, says what is to be said, and sleeps.
+    fn converse(&mut self, mut client: Client) -> Result<(), Failure> {
+        let ready = self.shared.update(|state| {
+            let wanted = matches!(state.readiness, Readiness::Wanted);
+            if wanted {
+                state.readiness = Readiness::Said;
+            }
+            wanted
+        });
+        if ready {
+            client.send(&Request::Ready, &[])?;
+        }
+        loop {
+            match client.receive(Some(Duration::ZERO)) {
+                Ok(Reply::Done) => self.accepted(),
+                Ok(Reply::Refused(refusal)) => self.refused(refusal)?,
+                Ok(other) => self.note(other),
+                Err(WireError::TimedOut) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.client = Some(client);
+        self.sleep(None);
+        Ok(())
+    }
+
+    /// Sleeps, and connects again when it is time to.
+    fn retry(&mut self) -> Result<(), Failure> {
+        let left = self.retry_at.saturating_duration_since(Instant::now());
+        if self.shared.is_over() {
+            // There is nothing to register any more.
+            self.sleep(None);
+        } else if left.is_zero() {
+            self.connect()?;
+            log::info!(
+                "synflip: registered with the agent at {}",
+                self.agent.display()
+            );
+        } else {
+            self.sleep(Some(left));
+        }
+        Ok(())
+    }
+
+    /// Sleeps until the agent says something or the bell rings.
+    fn sleep(&self, timeout: Option<Duration>) {
+        let mut fds = vec![PollFd::new(&self.shared.bell, PollFlags::IN)];
+        if let Some(client) = &self.client {
+            fds.push(PollFd::new(client, PollFlags::IN));
+        }
+        // poll(2) fails only for want of kernel memory: look around and try again.
+        let timeout = match wait(&mut fds, timeout) {
+            Ok(()) => None,
+            Err(_) => Some(RETRY[0]),
+        };
+        if let Some(timeout) = timeout {
+            drop(self.shared.bell.wait(timeout));
+        } else if !fds[0].revents().is_empty() {
+            self.shared.bell.answer();
+        }
+    }
+
+    /// An event, or something that needs no answer.
+    fn note(&self, reply: Reply) {
+        match reply {
+            Reply::Event(event) => match after(event) {
+                Some(phase) => self.shared.enter(phase),
+                None => log::debug!("synflip: ignored {event:?}"),
+            },
+            other => log::debug!("synflip: ignored {other:?}"),
+        }
+    }
+
+    /// The agent has accepted that the server is ready.
+    fn accepted(&mut self) {
+        self.reported = false;
+        let phase = self.shared.update(|state| {
+            state.readiness = Readiness::Accepted;
+            state.phase
+        });
+        // An event may have been faster.
+        if phase == Phase::Registered {
+            self.shared.enter(Phase::Ready);
+        }
+    }
+
+    /// The agent has refused that the server is ready.
+    fn refused(&self, refusal: Refusal) -> Result<(), Failure> {
+        self.shared.update(|state| {
+            if state.waiting > 0 {
+                state.readiness = Readiness::Refused(refusal);
+                Ok(())
+            } else {
+                // Repeated on this thread's account: it has to go on trying.
+                Err(Failure::Refused(refusal))
+            }
+        })
+    }
+
+    /// The conversation is over or did not begin: serve on, and try again after a pause.
+    fn lost(&mut self, failure: &Failure) {
+        let was_connected = self.shared.update(|state| {
+            if matches!(state.readiness, Readiness::Said | Readiness::Accepted) {
+                state.readiness = Readiness::Wanted;
+            }
+            std::mem::take(&mut state.connected)
+        });
+        match failure {
+            Failure::Wire(error) if was_connected => {
+                log::warn!("synflip: lost the agent ({error}); serving on, and reconnecting");
+            }
+            Failure::Wire(error) => log::debug!("synflip: no agent yet: {}", causes(error)),
+            Failure::Refused(refusal) => {
+                self.pause = RETRY[1];
+                if !std::mem::replace(&mut self.reported, true) {
+                    log::error!("synflip: the agent refused; serving on, and retrying: {refusal}");
+                }
+            }
+        }
+        self.retry_at = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(RETRY[1]);
+    }
+
+    /// Closes the listeners, then says so.
+    fn finish(&mut self, (end, sockets): (End, Vec<Socket>)) {
+        drop(sockets);
+        let Some(mut client) = self.client.take().filter(|_| end == End::Closed) else {
+            return;
+        };
+        let said = client
+            .send(&Request::Closed, &[])
+            .and_then(|()| farewell(&mut client));
+        if let Err(error) = said {
+            // It sees that the connection ends, which means the same.
+            log::debug!("synflip: the agent did not note the end: {error}");
+        }
+    }
+}
+
+/// Waits until the agent has noted that the listeners are closed.
+fn farewell(client: &mut Client) -> Result<(), WireError> {
+    let deadline = Instant::now() + FAREWELL;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match client.receive(Some(left))? {
+            Reply::Done | Reply::Refused(_) => return Ok(()),
+            _ => {}
+        }
+    }
+}
+
+/// Starts the session's thread.
+pub(crate) fn spawn(session: Session) -> io::Result<()> {
+    std::thread::Builder::new()
+        .name("synflip".into())
+        .spawn(move || session.run())
+        .map(drop)
+}

@@ -1,0 +1,237 @@
+//! What the server, its listeners and the session know together.
+
+use std::{
+    io,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use synflip_wire::{Name, Refusal};
+
+use crate::{
+    phase::Phase,
+    socket::{Bell, Socket},
+};
+
+/// Shared by the [`crate::Server`], each [`crate::Listener`] and the session's thread.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// The same for tasks; rung after the lock is released.
+    #[cfg(feature = "tokio")]
+    changed_async: tokio::sync::watch::Sender<()>,
+    /// Counts what accept loops must sweep after; read on every accept, hence not in the state.
+    version: AtomicU64,
+    /// Whether the phase is the last one.
+    over: AtomicBool,
+    /// Wakes the session.
+    pub(crate) bell: Bell,
+}
+
+/// Guarded by the lock.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) phase: Phase,
+    pub(crate) readiness: Readiness,
+    /// Threads in [`crate::Server::ready`].
+    pub(crate) waiting: usize,
+    /// Whether an agent has ever registered the listeners.
+    pub(crate) steered: bool,
+    /// Whether the agent is connected and knows the listeners.
+    pub(crate) connected: bool,
+    /// Whether the session is over.
+    pub(crate) ended: bool,
+    pub(crate) generation: Option<Name>,
+    /// Empty once the session has taken them to close them.
+    pub(crate) sockets: Vec<Socket>,
+    /// Listener handles that are alive.
+    pub(crate) listeners: usize,
+    /// Whether the server handle is alive.
+    pub(crate) server: bool,
+}
+
+/// How far the server's word that it is ready has come.
+#[derive(Debug)]
+pub(crate) enum Readiness {
+    No,
+    /// To be said as soon as there is an agent.
+    Wanted,
+    /// Said on this connection; no answer yet.
+    Said,
+    Accepted,
+    /// Refused, and the caller has not taken note yet.
+    Refused(Refusal),
+}
+
+/// Why a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The generation is over and no listener is in use.
+    Closed,
+    /// Nobody is left, but the generation is not over: the agent keeps the listeners.
+    Left,
+}
+
+/// The time is over.
+#[derive(Debug)]
+pub(crate) struct TimedOut;
+
+impl Shared {
+    pub(crate) fn new(sockets: Vec<Socket>, generation: Option<Name>) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            state: Mutex::new(State {
+                phase: Phase::Plain,
+                readiness: Readiness::No,
+                waiting: 0,
+                steered: false,
+                connected: false,
+                ended: false,
+                generation,
+                sockets,
+                listeners: 0,
+                server: true,
+            }),
+            changed: Condvar::new(),
+            #[cfg(feature = "tokio")]
+            changed_async: tokio::sync::watch::Sender::new(()),
+            version: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+            bell: Bell::new()?,
+        }))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and wakes all who wait for a change of it.
+    pub(crate) fn update<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let result = change(&mut self.lock());
+        self.changed.notify_all();
+        #[cfg(feature = "tokio")]
+        self.changed_async.send_replace(());
+        result
+    }
+
+    /// Enters a phase and makes each accept loop sweep its queue once.
+    ///
+    /// The sweep is for kernels that move connections to a listener without waking those that
+    /// wait on it (CVE-2026-46015).
+    pub(crate) fn enter(&self, phase: Phase) {
+        let (before, bells) = self.update(|state| {
+            if state.phase.is_last() {
+                return (state.phase, Vec::new());
+            }
+            let before = std::mem::replace(&mut state.phase, phase);
+            self.over.store(phase.is_last(), Ordering::Release);
+            self.version.fetch_add(1, Ordering::Release);
+            // Not the sockets: a clone would keep one open while the session closes them.
+            let bells = state.sockets.iter().map(|socket| Arc::clone(&socket.bell));
+            (before, bells.collect())
+        });
+        for bell in &bells {
+            bell.ring();
+        }
+        self.bell.ring();
+        if !before.is_last() && before != phase {
+            log::info!("synflip: {before} -> {phase}");
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.lock().phase
+    }
+
+    /// The phase after `seen`, or none if there will not be one.
+    pub(crate) fn phase_after(&self, seen: Phase) -> Option<Option<Phase>> {
+        let state = self.lock();
+        match state.phase {
+            phase if phase != seen => Some(Some(phase)),
+            _ if seen.is_last() || state.ended => Some(None),
+            _ => None,
+        }
+    }
+
+    /// Waits for the phase after `seen`.
+    pub(crate) fn wait_phase(
+        &self,
+        seen: Phase,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Phase>, TimedOut> {
+        let still = |state: &State| state.phase == seen && !seen.is_last() && !state.ended;
+        let state = self.wait_while(deadline, still)?;
+        Ok((state.phase != seen).then_some(state.phase))
+    }
+
+    /// Waits until the session is over.
+    pub(crate) fn wait_end(&self) {
+        // Without a deadline there is no timeout.
+        drop(self.wait_while(None, |state| !state.ended));
+    }
+
+    /// Waits while the state is like that.
+    pub(crate) fn wait_while(
+        &self,
+        deadline: Option<Instant>,
+        still: impl Fn(&State) -> bool,
+    ) -> Result<MutexGuard<'_, State>, TimedOut> {
+        let mut state = self.lock();
+        while still(&state) {
+            state = match deadline {
+                None => self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(TimedOut);
+                    }
+                    let woken = self.changed.wait_timeout(state, left);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        Ok(state)
+    }
+
+    /// Waits, as a task, until a change of the state has made it like that.
+    #[cfg(feature = "tokio")]
+    pub(crate) async fn until<R>(&self, mut like: impl FnMut() -> Option<R>) -> R {
+        let mut changed = self.changed_async.subscribe();
+        loop {
+            if let Some(result) = like() {
+                return result;
+            }
+            // The sender is in `self`: it outlives the receiver.
+            drop(changed.changed().await);
+        }
+    }
+
+    /// Whether the session has nobody to work for; if so, takes the sockets out of the state.
+    pub(crate) fn end(&self) -> Option<(End, Vec<Socket>)> {
+        let mut state = self.lock();
+        if state.listeners > 0 {
+            None
+        } else if state.phase.is_last() {
+            Some((End::Closed, std::mem::take(&mut state.sockets)))
+        } else if !state.server {
+            Some((End::Left, std::mem::take(&mut state.sockets)))
+        } else {
+            None
+        }
+    }
+}
