@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     cargo::{cargo, root, run as execute},
     ebpf,
-    toolchain::{Provided, Toolchain},
+    toolchain::CoreSource,
 };
 
 pub(crate) fn run() -> Result<ExitCode> {
@@ -22,27 +22,19 @@ pub(crate) fn run() -> Result<ExitCode> {
             .args(["clippy", "--workspace", "--all-targets", "--locked"])
             .args(["--", "-D", "warnings"]),
     )?;
-    match Toolchain::provide()? {
-        Provided::Complete(toolchain) => execute(
-            ebpf::command(&root, &toolchain)
+    match CoreSource::provide() {
+        Ok(core) => execute(
+            ebpf::command(&root, &core)
                 .args(["clippy", "--release", "--locked", "--all-features"])
                 .arg("--target-dir")
                 .arg(ebpf::target_dir()?)
                 .args(["--", "-D", "warnings"]),
         )?,
-        Provided::NoCoreSource(why) => {
-            eprintln!("WARNING: ebpf/ is NOT CHECKED: the source of core cannot be had: {why:#}");
-        }
+        Err(why) => eprintln!("WARNING: ebpf/ is NOT LINTED: {why:#}"),
     }
     execute(
         cargo()
-            .args([
-                "doc",
-                "--workspace",
-                "--no-deps",
-                "--locked",
-                "--document-private-items",
-            ])
+            .args(["doc", "--workspace", "--no-deps", "--locked"])
             .env("RUSTDOCFLAGS", "-Dwarnings"),
     )?;
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,7 @@
 //! `cargo xtask ebpf`: the BPF object, from source to the bytes that are committed.
 
 use std::{
+    env,
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
@@ -12,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     cargo::{self, cargo, root, run as execute},
     manifest::{Manifest, OBJECT},
-    toolchain::{Provided, Toolchain},
+    toolchain::{CoreSource, Provided, Toolchain},
 };
 
 #[derive(Debug, clap::Args)]
@@ -107,8 +108,8 @@ fn build(
     target: &Path,
     object: &Path,
 ) -> Result<()> {
-    execute(command(root, toolchain).args(["fetch", "--locked", "--quiet"]))?;
-    let mut command = command(root, toolchain);
+    execute(command(root, &toolchain.core).args(["fetch", "--locked", "--quiet"]))?;
+    let mut command = command(root, &toolchain.core);
     command
         .args(["build", "--release", "--locked", "--quiet"])
         .args(features)
@@ -128,22 +129,17 @@ fn build(
 }
 
 /// Cargo in `ebpf/`, which its `.cargo/config.toml` sets to the BPF target.
-pub(crate) fn command(root: &Path, toolchain: &Toolchain) -> Command {
+pub(crate) fn command(root: &Path, core: &CoreSource) -> Command {
     let mut command = cargo();
     command.current_dir(root.join("ebpf"));
-    // Flags and wrappers of the user are for the user's own programs.
-    for name in [
-        "RUSTFLAGS",
-        "RUSTC_WRAPPER",
-        "RUSTC_WORKSPACE_WRAPPER",
-        "CARGO_TARGET_DIR",
-    ] {
-        command.env_remove(name);
+    // What the user set for programs of this machine is not for this one.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if FOREIGN.iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&name);
+        }
     }
-    for name in ["CARGO_BUILD_RUSTC_WRAPPER", "CARGO_PROFILE_RELEASE_DEBUG"] {
-        command.env_remove(name);
-    }
-    toolchain.core.apply(&mut command);
+    core.apply(&mut command);
     command
 }
 
@@ -181,13 +177,23 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
 }
 
 fn cargo_home() -> Result<PathBuf> {
-    if let Some(home) = std::env::var_os("CARGO_HOME") {
+    if let Some(home) = env::var_os("CARGO_HOME") {
         return Ok(home.into());
     }
-    let home = std::env::home_dir().context("neither CARGO_HOME nor HOME is set")?;
+    let home = env::home_dir().context("neither CARGO_HOME nor HOME is set")?;
     Ok(home.join(".cargo"))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
+
+/// Beginnings of the names of variables that change what cargo builds, or how.
+const FOREIGN: [&str; 6] = [
+    "CARGO_BUILD_",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_PROFILE_",
+    "CARGO_TARGET_",
+    "RUSTC_",
+    "RUSTFLAGS",
+];

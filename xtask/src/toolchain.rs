@@ -69,9 +69,7 @@ pub(crate) enum Provided {
 impl Toolchain {
     /// Provides what is missing. Takes a minute or two the first time, well under a second later.
     pub(crate) fn provide() -> Result<Provided> {
-        let dir = target_dir()?.join("toolchain");
-        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        let rustc = Rustc::find()?;
+        let (dir, rustc) = (dir()?, Rustc::find()?);
         let core = match rustc.core_source(&dir) {
             Ok(core) => core,
             Err(why) => return Ok(Provided::NoCoreSource(why)),
@@ -94,6 +92,11 @@ impl Toolchain {
 }
 
 impl CoreSource {
+    /// Provides only this; enough to check sources, and it takes no root.
+    pub(crate) fn provide() -> Result<Self> {
+        Rustc::find()?.core_source(&dir()?)
+    }
+
     /// Tells a cargo command to build `core` from this source.
     pub(crate) fn apply(&self, command: &mut Command) {
         // The BPF target and -Zbuild-std are not stable; the compiler is.
@@ -223,6 +226,12 @@ impl Rustc {
         symlink(source, sysroot.join(RUST_SRC).join("library"))?;
         Ok(())
     }
+}
+
+fn dir() -> Result<PathBuf> {
+    let dir = target_dir()?.join("toolchain");
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    Ok(dir)
 }
 
 /// LLVM's installation prefix.
