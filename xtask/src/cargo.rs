@@ -84,8 +84,8 @@ pub(crate) fn is_root() -> bool {
 pub(crate) fn need_root(what: &str) -> Result<()> {
     ensure!(
         is_root(),
-        "{what} needs root, to load BPF programs and to make network namespaces. Run it again as \
-         root: `sudo -E env \"PATH=$PATH\" \"HOME=$HOME\" cargo xtask …`"
+        "{what}: this needs root, to load BPF programs and to make network namespaces. Run it \
+         again as root: `sudo -E env \"PATH=$PATH\" \"HOME=$HOME\" cargo xtask …`"
     );
     Ok(())
 }

@@ -41,20 +41,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let wanted = |tier| only.is_none_or(|only| only == tier);
     // Said before anything is built.
     if wanted(Tier::Kernel) || wanted(Tier::E2e) {
-        need_root("the kernel and e2e tests (`cargo xtask test unit` does not)")?;
+        need_root("kernel and e2e tests (unlike `cargo xtask test unit`)")?;
     }
     let mut ran = Vec::new();
     if wanted(Tier::Unit) {
-        let workspace = [
-            "test",
-            "--workspace",
-            "--locked",
-            "--exclude",
-            "synflip-tests",
-        ];
-        ran.push(test("unit", cargo().args(workspace))?);
-        let harness = ["test", "--locked", "-p", "synflip-tests", "--lib"];
-        ran.push(test("unit harness", cargo().args(harness))?);
+        let workspace = ["test", "--workspace", "--exclude", "synflip-tests"];
+        let flags = ["--locked", "--no-fail-fast"];
+        ran.push(test("unit", cargo().args(workspace).args(flags))?);
+        let harness = ["test", "-p", "synflip-tests", "--lib"];
+        ran.push(test("unit harness", cargo().args(harness).args(flags))?);
     }
     let mut dir = None;
     for (tier, source) in [(Tier::Kernel, "kernel"), (Tier::E2e, "e2e")] {
