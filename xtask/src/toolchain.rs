@@ -103,6 +103,8 @@ impl CoreSource {
         command.env("RUSTC_BOOTSTRAP", "1");
         if let Some(rustc) = &self.rustc {
             command.env("RUSTC", rustc);
+            // Clippy's driver does not run rustc, it is one.
+            command.env("SYSROOT", &self.sysroot);
         }
     }
 
