@@ -196,15 +196,11 @@ impl Session {
         if let Some(client) = &self.client {
             fds.push(PollFd::new(client, PollFlags::IN));
         }
-        // poll(2) fails only for want of kernel memory: look around and try again.
-        let timeout = match wait(&mut fds, timeout) {
-            Ok(()) => None,
-            Err(_) => Some(RETRY[0]),
-        };
-        if let Some(timeout) = timeout {
-            drop(self.shared.bell.wait(timeout));
-        } else if !fds[0].revents().is_empty() {
-            self.shared.bell.answer();
+        match wait(&mut fds, timeout) {
+            Ok(()) if fds[0].revents().is_empty() => {}
+            Ok(()) => self.shared.bell.answer(),
+            // Only for want of kernel memory: look around and try again.
+            Err(_) => drop(self.shared.bell.wait(RETRY[0])),
         }
     }
 
@@ -222,14 +218,12 @@ impl Session {
     /// The agent has accepted that the server is ready.
     fn accepted(&mut self) {
         self.reported = false;
-        let phase = self.shared.update(|state| {
-            state.readiness = Readiness::Accepted;
-            state.phase
-        });
         // An event may have been faster.
-        if phase == Phase::Registered {
+        if self.shared.phase() == Phase::Registered {
             self.shared.enter(Phase::Ready);
         }
+        self.shared
+            .update(|state| state.readiness = Readiness::Accepted);
     }
 
     /// The agent has refused that the server is ready.

@@ -54,6 +54,17 @@ pub(crate) struct State {
     pub(crate) server: bool,
 }
 
+impl State {
+    /// The phase after `seen`; none within if there will not be one, none while it has not come.
+    pub(crate) fn phase_after(&self, seen: Phase) -> Option<Option<Phase>> {
+        if self.phase != seen {
+            Some(Some(self.phase))
+        } else {
+            (seen.is_last() || self.ended).then_some(None)
+        }
+    }
+}
+
 /// How far the server's word that it is ready has come.
 #[derive(Debug)]
 pub(crate) enum Readiness {
@@ -155,25 +166,14 @@ impl Shared {
         self.lock().phase
     }
 
-    /// The phase after `seen`, or none if there will not be one.
-    pub(crate) fn phase_after(&self, seen: Phase) -> Option<Option<Phase>> {
-        let state = self.lock();
-        match state.phase {
-            phase if phase != seen => Some(Some(phase)),
-            _ if seen.is_last() || state.ended => Some(None),
-            _ => None,
-        }
-    }
-
-    /// Waits for the phase after `seen`.
+    /// Waits for the phase after `seen`; none if there will not be one.
     pub(crate) fn wait_phase(
         &self,
         seen: Phase,
         deadline: Option<Instant>,
     ) -> Result<Option<Phase>, TimedOut> {
-        let still = |state: &State| state.phase == seen && !seen.is_last() && !state.ended;
-        let state = self.wait_while(deadline, still)?;
-        Ok((state.phase != seen).then_some(state.phase))
+        let state = self.wait_while(deadline, |state| state.phase_after(seen).is_none())?;
+        Ok(state.phase_after(seen).flatten())
     }
 
     /// Waits until the session is over.

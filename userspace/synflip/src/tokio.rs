@@ -142,7 +142,7 @@ impl Events {
     /// Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<Phase> {
         let crate::Events { shared, seen } = &mut self.0;
-        let phase = shared.until(|| shared.phase_after(*seen)).await?;
+        let phase = shared.until(|| shared.lock().phase_after(*seen)).await?;
         *seen = phase;
         Some(phase)
     }

@@ -1,1 +1,7 @@
+//! Servers against an agent that a test plays.
 
+mod agent;
+mod reconnect;
+#[cfg(feature = "tokio")]
+mod tasks;
+mod threads;
