@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
@@ -13,10 +13,23 @@ use socket2::Socket;
 use synflip_tests::{
     Delay, Family, Link, Netns, link,
     load::{self, Config, Mode, Outcome, Report},
-    plain,
-    raw::{self, Flood, RawClient, Reply, SynOptions},
-    wait,
+    plain, wait,
 };
+
+/// One test per line: each needs root and has namespaces of its own.
+macro_rules! promises {
+    ($($name:ident)*) => {$(
+        #[test]
+        fn $name() {
+            if synflip_tests::privilege::root_or_skip() {
+                super::$name().unwrap();
+            }
+        }
+    )*};
+}
+
+#[path = "testbed/wire.rs"]
+mod wire;
 
 fn a_link_has_the_round_trip_time_asked_for() -> Result<()> {
     for family in Family::BOTH {
@@ -82,11 +95,10 @@ fn nothing_is_lost_without_a_restart() -> Result<()> {
         let bed = Bed::new(Delay::of(rtt))?;
         let server = plain::Server::start(&bed.server, addr(family), 4, 3)?;
         let report = bed.load(&Config::closed(server.addr(), 256, 2 * SECOND))?;
-        note!(
+        note(&format!(
             "{family:?} at {rtt:?}: {:.0} connections/s, {:?}",
-            report.per_second,
-            report.latency_us
-        );
+            report.per_second, report.latency_us
+        ));
         let served = server.stop()?;
         ensure!(
             report.lost == 0 && report.ok > 1000,
@@ -210,6 +222,10 @@ fn the_open_loop_keeps_its_rate() -> Result<()> {
         "{report:?}"
     );
     ensure!(report.overrun == 0, "{report:?}");
+    note(&format!(
+        "2000 connections/s at 1 ms: {:?}",
+        report.latency_us
+    ));
     let samples = load::read_samples(&samples)?;
     ensure!(
         samples.len() as u64 == report.ok,
@@ -256,153 +272,21 @@ fn plain_restarts_lose_connections() -> Result<()> {
         stop.store(true, Relaxed);
         load.join().expect("the load does not panic")
     })?;
-    note!(
+    note(&format!(
         "20 plain restarts: {} of {} lost, {report:?}",
         report.lost,
         report.ok + report.lost
-    );
+    ));
     ensure!(report.local_errors.count == 0, "{report:?}");
     ensure!(report.lost > 0 && report.reset > 0, "{report:?}");
     ensure!(report.by_generation.len() == 21, "{report:?}");
     Ok(())
 }
 
-fn a_flood_of_a_plain_listener_is_answered_in_full() -> Result<()> {
-    for family in Family::BOTH {
-        let netns = Netns::new()?;
-        netns.sysctl("net.ipv4.tcp_syncookies", "2")?;
-        let to = SocketAddr::new(raw::flood::server(family), 4000);
-        let server = plain::Server::start(&netns, (unspecified(family), 4000).into(), 2, 1)?;
-        let report = Flood::start(&netns, to, 400_000, 60 * SECOND)?.join()?;
-        note!(
-            "{family:?} flood: {:.0} SYN/s, {report:?}",
-            report.per_second
-        );
-        ensure!(
-            report.sent == 400_000 && report.lost == 0 && report.rst == 0,
-            "{report:?}"
-        );
-        server.stop()?;
-
-        // The same without a listener: the flood is not blind.
-        let report = Flood::start(&netns, to, 1000, SECOND)?.join()?;
-        ensure!(
-            report.sent == 1000 && report.lost == 1000 && report.rst == 1000,
-            "{report:?}"
-        );
-    }
-    Ok(())
-}
-
-fn a_flood_of_plain_restarts_finds_the_lost_syns() -> Result<()> {
-    let netns = Netns::new()?;
-    netns.sysctl("net.ipv4.tcp_syncookies", "2")?;
-    let to = SocketAddr::new(raw::flood::server(Family::V4), 4000);
-    let listen = (unspecified(Family::V4), 4000).into();
-    let mut server = plain::Server::start(&netns, listen, 1, 1)?;
-    let flood = Flood::start(&netns, to, 50_000_000, 60 * SECOND)?;
-    for generation in 2..4 {
-        wait::until("a busy flood", 10 * SECOND, || {
-            flood.sent() > 50_000 * u64::from(generation)
-        })?;
-        server.stop()?;
-        server = plain::Server::start(&netns, listen, 1, generation)?;
-    }
-    let report = flood.stop()?;
-    note!("2 restarts with a gap: {report:?}");
-    ensure!(
-        report.lost > 0 && report.lost < report.sent / 2,
-        "{report:?}"
-    );
-    Ok(())
-}
-
-fn a_handshake_can_wait_half_a_second_for_its_ack() -> Result<()> {
-    for family in Family::BOTH {
-        let netns = Netns::new()?;
-        let client = RawClient::new(&netns)?;
-        let to = SocketAddr::new(raw::server(family), 4000);
-        let server = plain::Server::start(&netns, to, 2, 5)?;
-        let mut held = Vec::new();
-        for host in 2..12 {
-            let mut half_open = client.syn(raw::client(family, host, 5000), to)?;
-            ensure!(
-                half_open.recv_syn_ack(SECOND)? == Reply::SynAck,
-                "no SYN-ACK"
-            );
-            held.push(half_open);
-        }
-        wait::pause(500 * MS);
-        for half_open in &mut held {
-            half_open.ack()?;
-            half_open.send(b"12345678")?;
-        }
-        for half_open in &mut held {
-            let answer = half_open.recv_data(SECOND)?;
-            ensure!(
-                answer == Reply::Data(b"12345678\x05\0\0\0\0\0\0\0".to_vec()),
-                "{answer:?}"
-            );
-            ensure!(half_open.recv_data(SECOND)? == Reply::Fin, "no FIN");
-            half_open.rst()?;
-        }
-        // Too late: the listener of this one closes before its ACK.
-        let mut late = client.syn(raw::client(family, 20, 5000), to)?;
-        ensure!(late.recv_syn_ack(SECOND)? == Reply::SynAck, "no SYN-ACK");
-        let served = server.stop()?;
-        ensure!(served.answered == 10, "{served:?}");
-        late.ack()?;
-        ensure!(late.recv_data(SECOND)? == Reply::Reset, "no reset");
-        let mut refused = client.syn(raw::client(family, 21, 5000), to)?;
-        ensure!(refused.recv_syn_ack(SECOND)? == Reply::Reset, "no reset");
-    }
-    Ok(())
-}
-
-fn fast_open_carries_data_in_the_syn() -> Result<()> {
-    for family in Family::BOTH {
-        let netns = Netns::new()?;
-        // Server side (2), and for listeners which do not ask for it (0x400).
-        netns.sysctl("net.ipv4.tcp_fastopen", "1026")?;
-        let client = RawClient::new(&netns)?;
-        let to = SocketAddr::new(raw::server(family), 4000);
-        let _server = plain::Server::start(&netns, to, 1, 5)?;
-        let ask = SynOptions {
-            mss: Some(1400),
-            fast_open: Some(Vec::new()),
-            data: Vec::new(),
-        };
-        let mut asking = client.syn_with(raw::client(family, 2, 5000), to, &ask)?;
-        ensure!(asking.recv_syn_ack(SECOND)? == Reply::SynAck, "no SYN-ACK");
-        let cookie = asking
-            .syn_ack()
-            .and_then(|syn_ack| syn_ack.fast_open_cookie());
-        let cookie = cookie.context("no cookie")?.to_vec();
-        asking.rst()?;
-
-        let data = SynOptions {
-            fast_open: Some(cookie),
-            data: b"12345678".to_vec(),
-            ..ask
-        };
-        let mut fast = client.syn_with(raw::client(family, 2, 5001), to, &data)?;
-        ensure!(fast.recv_syn_ack(SECOND)? == Reply::SynAck, "no SYN-ACK");
-        // Answered before the handshake is complete.
-        let answer = fast.recv_data(SECOND)?;
-        ensure!(
-            answer == Reply::Data(b"12345678\x05\0\0\0\0\0\0\0".to_vec()),
-            "{answer:?}"
-        );
-        fast.rst()?;
-    }
-    Ok(())
-}
-
 /// Prints what was measured, whether or not the test passes.
-macro_rules! note {
-    ($($text:tt)*) => { writeln!(io::stdout(), $($text)*).unwrap_or_default() };
+fn note(measured: &str) {
+    writeln!(io::stdout(), "{measured}").unwrap_or_default();
 }
-use note;
 
 /// Two namespaces and the link between them.
 struct Bed {
@@ -434,13 +318,6 @@ fn addr(family: Family) -> SocketAddr {
     (link::server(family), 0).into()
 }
 
-fn unspecified(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
-        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
-    }
-}
-
 fn serve(listener: &TcpListener, answer: impl Fn(TcpStream) -> io::Result<()>) -> Result<()> {
     for stream in listener.incoming() {
         answer(stream.context("accept")?).context("answer")?;
@@ -453,20 +330,6 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use synflip_tests::privilege::root_or_skip;
-
-    /// One test per line: each needs root and has namespaces of its own.
-    macro_rules! promises {
-        ($($name:ident)*) => {$(
-            #[test]
-            fn $name() {
-                if root_or_skip() {
-                    super::$name().unwrap();
-                }
-            }
-        )*};
-    }
-
     promises! {
         a_link_has_the_round_trip_time_asked_for
         a_link_drops_the_share_asked_for
@@ -475,9 +338,5 @@ mod tests {
         a_full_port_range_is_no_loss
         the_open_loop_keeps_its_rate
         plain_restarts_lose_connections
-        a_flood_of_a_plain_listener_is_answered_in_full
-        a_flood_of_plain_restarts_finds_the_lost_syns
-        a_handshake_can_wait_half_a_second_for_its_ack
-        fast_open_carries_data_in_the_syn
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     os::{
         fd::{AsFd, BorrowedFd},
         unix::fs::OpenOptionsExt as _,
@@ -56,6 +56,7 @@ impl Tun {
                 .context("socket")?;
             let index = name_to_index(&any, &name).with_context(|| format!("index of {name}"))?;
             configure(index, v4, v6).with_context(|| format!("configure {name}"))?;
+            reach(v6.0).with_context(|| format!("reach {} on {name}", v6.0))?;
             Ok(Self { file, name })
         })
     }
@@ -147,6 +148,28 @@ fn configure(index: u32, v4: (Ipv4Addr, u8), v6: (Ipv6Addr, u8)) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Waits until packets to `address` arrive here.
+///
+/// Even an address that skips duplicate address detection becomes local only when
+/// a worker of the kernel (`addrconf_dad_work`) gets to it. Until then its packets
+/// are counted as `Ip6InAddrErrors` and dropped: a loss that is none of the server's.
+fn reach(address: Ipv6Addr) -> Result<()> {
+    let socket = UdpSocket::bind((address, 0)).context("bind")?;
+    let own = socket.local_addr().context("local address")?;
+    socket
+        .set_read_timeout(Some(Duration::from_millis(2)))
+        .context("set a timeout")?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        socket.send_to(&[0], own).context("send to ourselves")?;
+        match socket.recv(&mut [0]) {
+            Ok(_) => return Ok(()),
+            Err(error) if Instant::now() > deadline => return Err(error).context("receive"),
+            Err(_) => {}
+        }
+    }
 }
 
 /// Packets the kernel queues for the reader: a burst must not overflow it.
