@@ -1,1 +1,29 @@
-//! Placeholder.
+//! The agent: the only privileged process. It holds a duplicate of every registered listener,
+//! publishes the slot tables that the kernel follows, and watches old listeners until nothing is
+//! pending on them.
+//!
+//! [`run`] is the daemon, [`doctor::examine`] is what it checks at its start.
+//!
+//! One task owns all state ([`registry`]); connections ([`server`]) and the blocking table swap
+//! talk to it by messages. What may happen to a service is decided in `synflip-plan`; what
+//! happens in the kernel is done by `synflip-bpf`; this crate is between the two.
+
+mod closing;
+mod config;
+mod custody;
+pub mod doctor;
+mod drain;
+mod error;
+mod limits;
+mod queues;
+mod registry;
+mod selftest;
+mod server;
+mod service;
+mod status;
+mod sys;
+mod timeline;
+
+pub use config::Config;
+pub use error::AgentError;
+pub use server::run;

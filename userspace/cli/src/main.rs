@@ -1,2 +1,37 @@
-//! The `synflip` command.
-fn main() {}
+//! The `synflip` command: the agent, and the operator's side of its control socket.
+
+mod agent;
+mod args;
+mod client;
+mod doctor;
+mod exit;
+mod flip;
+mod render;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use args::{Args, Command};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let socket = args.socket;
+    let done = match args.command {
+        Command::Agent(agent) => agent::run(agent, socket),
+        Command::Status(status) => status::run(&status, &socket),
+        Command::Flip(flip) => flip::flip(&flip, &socket),
+        Command::Rollback(rollback) => flip::rollback(&rollback, &socket),
+        Command::Retire(retire) => flip::retire(&retire, &socket),
+        Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::Completions { shell } => {
+            let mut command = Args::command();
+            let name = command.get_name().to_owned();
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, name, &mut script);
+            render::out(&String::from_utf8_lossy(&script))
+        }
+    };
+    exit::code(done)
+}

@@ -20,7 +20,7 @@ mod status;
 pub use client::Client;
 pub use error::{ErrorCode, Refusal, WireError};
 pub use name::{InvalidName, Name};
-pub use reply::{Certificate, Committed, DrainStep, Event, ListenerDrain, Reply};
+pub use reply::{Certificate, Committed, DrainEnd, DrainStep, Event, ListenerDrain, Reply};
 pub use request::{ListenerSpec, Register, Request, Target};
 pub use socket::{Received, receive, send};
 pub use status::{

@@ -26,10 +26,8 @@ pub enum Reply {
     Committed(Committed),
     /// The state of a drain that is being waited for.
     Draining(DrainStep),
-    /// The old generation is drained.
+    /// The wait for the old generation is over; [`Certificate::end`] says how.
     Drained(Certificate),
-    /// The flip committed, but the drain was not over in time. The agent goes on with it.
-    DeadlinePassed(Certificate),
     /// Refused or failed; nothing changed.
     Refused(Refusal),
     /// To a registered server: what happened to its generation.
@@ -90,15 +88,29 @@ impl DrainStep {
     }
 }
 
+/// How the wait for a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DrainEnd {
+    /// Nothing is pending; the old generation's servers were told to close.
+    Drained,
+    /// Nothing is pending; the old generation stays open for a rollback.
+    Standby,
+    /// Something is still pending. Nothing was closed, and the agent goes on with the drain.
+    DeadlinePassed,
+    /// Another flip has made the old generation work again.
+    Superseded,
+}
+
 /// How an old generation's listeners became empty, or what is left on them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Certificate {
     /// The flip that this belongs to.
     pub flip: Committed,
+    /// How the wait ended.
+    pub end: DrainEnd,
     /// Milliseconds from the commit until all were empty; none while some are not.
     pub drained_after_ms: Option<u64>,
-    /// Whether the old generation stays open for a rollback.
-    pub kept: bool,
     /// Each old listener.
     pub listeners: Vec<ListenerDrain>,
 }

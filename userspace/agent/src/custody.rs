@@ -1,0 +1,205 @@
+//! The listeners that the agent holds: duplicates that keep a socket, with its queues, alive
+//! whatever becomes of the process that opened it.
+
+use std::{
+    fmt::Display,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::fs::{FileType, fstat};
+use socket2::{Domain, Protocol, SockRef, Type};
+use synflip_wire::{ErrorCode, Refusal};
+
+use crate::sys;
+
+/// A listener in custody.
+#[derive(Debug)]
+pub(crate) struct Custody {
+    fd: OwnedFd,
+    /// The address it is bound to.
+    pub(crate) address: SocketAddr,
+    /// What makes it a member of its reuseport group.
+    pub(crate) identity: Identity,
+    /// Its socket cookie.
+    pub(crate) cookie: u64,
+    /// Its inode.
+    pub(crate) inode: u64,
+    /// What TCP_DEFER_ACCEPT was before the drain cleared it.
+    cleared_defer_accept: Option<i32>,
+}
+
+/// Listeners share a reuseport group if they agree in all of this besides the address
+/// (`inet_reuseport_add_sock`, 5.10 to 7.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) uid: u32,
+    pub(crate) netns: u64,
+    pub(crate) only_v6: bool,
+    pub(crate) device: Option<Vec<u8>>,
+}
+
+impl Custody {
+    /// Takes a descriptor that a peer says is a listener bound to `address`.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to do.
+    pub(crate) fn take(fd: OwnedFd, address: SocketAddr) -> Result<(Self, OwnedFd), Refusal> {
+        let refuse =
+            |text: &str| Refusal::new(ErrorCode::BadListener, format!("{address}: {text}"));
+        let stat = fstat(&fd).map_err(|errno| refuse(&format!("cannot be inspected: {errno}")))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
+            return Err(refuse("the descriptor is not a socket"));
+        }
+        let socket = SockRef::from(&fd);
+        let unknown = |what: &str, error: &dyn Display| refuse(&format!("{what}: {error}"));
+        let domain = socket
+            .domain()
+            .map_err(|e| unknown("its domain is unknown", &e))?;
+        let kind = socket
+            .r#type()
+            .map_err(|e| unknown("its type is unknown", &e))?;
+        if !matches!(domain, Domain::IPV4 | Domain::IPV6) || kind != Type::STREAM {
+            return Err(refuse("the descriptor is not a TCP socket"));
+        }
+        let protocol = socket
+            .protocol()
+            .map_err(|e| unknown("its protocol is unknown", &e))?;
+        if protocol == Some(Protocol::MPTCP) {
+            return Err(refuse(
+                "it is an MPTCP socket, which the kernel cannot steer; open it with IPPROTO_TCP \
+                 (Go: ListenConfig.SetMultipathTCP(false))",
+            ));
+        }
+        if protocol != Some(Protocol::TCP) {
+            return Err(refuse("the descriptor is not a TCP socket"));
+        }
+        if !socket
+            .is_listener()
+            .map_err(|e| unknown("its state is unknown", &e))?
+        {
+            return Err(refuse(
+                "it is not listening; call listen() before registering it",
+            ));
+        }
+        if !socket
+            .reuse_port()
+            .map_err(|e| unknown("SO_REUSEPORT is unknown", &e))?
+        {
+            return Err(refuse(
+                "it lacks SO_REUSEPORT, which must be set before bind()",
+            ));
+        }
+        let bound = socket
+            .local_addr()
+            .map_err(|e| unknown("its address is unknown", &e))?;
+        match bound.as_socket() {
+            Some(bound) if same_address(bound, address) => {}
+            Some(bound) => return Err(refuse(&format!("it is bound to {bound}, not to this"))),
+            None => return Err(refuse("it has no IP address")),
+        }
+        let netns = sys::socket_netns(fd.as_fd()).map_err(|e| {
+            unknown(
+                "its network namespace is unknown (the agent needs CAP_NET_ADMIN in it)",
+                &e,
+            )
+        })?;
+        let netns_inode = fstat(&netns)
+            .map_err(|e| unknown("its network namespace is unknown", &e))?
+            .st_ino;
+        let identity = Identity {
+            uid: stat.st_uid,
+            netns: netns_inode,
+            only_v6: domain == Domain::IPV6
+                && socket
+                    .only_v6()
+                    .map_err(|e| unknown("IPV6_V6ONLY is unknown", &e))?,
+            device: socket
+                .device()
+                .map_err(|e| unknown("its device is unknown", &e))?,
+        };
+        let cookie = socket
+            .cookie()
+            .map_err(|e| unknown("its cookie is unknown", &e))?;
+        let inode = stat.st_ino;
+        let custody = Self {
+            fd,
+            address,
+            identity,
+            cookie,
+            inode,
+            cleared_defer_accept: None,
+        };
+        Ok((custody, netns))
+    }
+
+    /// Why it cannot be in one reuseport group with a sibling of the same address.
+    pub(crate) fn differs_from(&self, sibling: &Self) -> Option<Refusal> {
+        let address = self.address;
+        let (mine, theirs) = (&self.identity, &sibling.identity);
+        let text = if mine.netns != theirs.netns {
+            "it is in another network namespace than this service's listeners; give the service \
+             there another name"
+                .to_owned()
+        } else if mine.uid != theirs.uid {
+            format!(
+                "its socket belongs to uid {}, its siblings' to uid {}, and the kernel keeps \
+                 those apart; run both generations as one user (not DynamicUser=), or fchown the \
+                 socket before listen()",
+                mine.uid, theirs.uid
+            )
+        } else if address != sibling.address {
+            return None;
+        } else if mine.only_v6 != theirs.only_v6 {
+            "it differs from its siblings in IPV6_V6ONLY; set both alike before bind()".to_owned()
+        } else if mine.device != theirs.device {
+            "it is bound to another device than its siblings (SO_BINDTODEVICE)".to_owned()
+        } else {
+            return None;
+        };
+        Some(Refusal::new(
+            ErrorCode::BadListener,
+            format!("{address}: {text}"),
+        ))
+    }
+
+    /// Keeps TCP_DEFER_ACCEPT from holding a handshake back for minutes: with the option off, the
+    /// next SYN-ACK's acknowledgement completes it.
+    pub(crate) fn begin_drain(&mut self) -> std::io::Result<()> {
+        let seconds = sys::defer_accept(self.fd.as_fd())?;
+        if seconds != 0 {
+            sys::set_defer_accept(self.fd.as_fd(), 0)?;
+            self.cleared_defer_accept = Some(seconds);
+        }
+        Ok(())
+    }
+
+    /// Gives the listener its options back: it works again.
+    pub(crate) fn end_drain(&mut self) -> std::io::Result<()> {
+        match self.cleared_defer_accept.take() {
+            Some(seconds) => sys::set_defer_accept(self.fd.as_fd(), seconds),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether its server has shut it down: it no longer listens, whoever holds it.
+    pub(crate) fn has_stopped(&self) -> bool {
+        matches!(SockRef::from(&self.fd).is_listener(), Ok(false))
+    }
+
+    /// The accept queue's length by another way than the table's.
+    pub(crate) fn accept_queue(&self) -> std::io::Result<u32> {
+        sys::accept_queue(self.fd.as_fd())
+    }
+}
+
+impl AsFd for Custody {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Compares addresses but for what a peer cannot know (an IPv6 flow label).
+fn same_address(a: SocketAddr, b: SocketAddr) -> bool {
+    a.ip() == b.ip() && a.port() == b.port()
+}

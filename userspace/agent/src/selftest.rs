@@ -1,0 +1,186 @@
+//! The agent's assumptions about this kernel, tried out on private sockets.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    os::fd::AsFd as _,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, epoll, poll},
+    fs::fstat,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use synflip_abi::{Member, MemberState};
+use synflip_bpf::{Steering, Variant, service_dir};
+use synflip_plan::{Pending, Table};
+
+use crate::{AgentError, Config, queues::ListenTables, sys};
+
+/// How long the kernel may take over something that it does at once.
+const SOON: Duration = Duration::from_secs(2);
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// Whether a closing listener's requests move to the published table's listeners.
+    pub(crate) migration: bool,
+    /// Whether a listener wakes up for a connection that has moved to it.
+    pub(crate) migration_wakes: Option<bool>,
+}
+
+impl Facts {
+    pub(crate) fn log(&self) {
+        tracing::info!(refcnt = "exact", migration = self.migration, "this kernel");
+        if self.migration_wakes == Some(false) {
+            tracing::warn!(
+                "a listener does not wake up for a connection that has moved to it on this \
+                 kernel; servers that use the helper look by themselves"
+            );
+        }
+    }
+}
+
+/// Tries out what the drain relies on, and what migration does.
+///
+/// # Errors
+/// [`AgentError::Assumption`] if the reference count is not what it must be.
+pub(crate) fn run(config: &Config, variant: Variant) -> Result<Facts, AgentError> {
+    reference_count()?;
+    let migration_wakes = match variant {
+        Variant::Select => None,
+        Variant::SelectOrMigrate => {
+            let dir = service_dir(&config.bpffs, &format!("selftest-{}", std::process::id()));
+            migration(config, variant, dir)?
+        }
+    };
+    Ok(Facts {
+        migration: migration_wakes.is_some(),
+        migration_wakes,
+    })
+}
+
+/// A private listener's count must go 1, 2, 1 as a connection is queued and accepted.
+fn reference_count() -> Result<(), AgentError> {
+    let io = || AgentError::io("trying out a listener's reference count");
+    let listener = listener(None).map_err(io())?;
+    let inode = fstat(&listener).map_err(|errno| io()(errno.into()))?.st_ino;
+    let mut tables = own_tables().map_err(io())?;
+    let mut pending = || -> Result<Option<Pending>, AgentError> {
+        let lines = tables.read(false, &[inode]).map_err(io())?;
+        Ok(lines.first().map(|line| line.pending))
+    };
+    let mut seen = vec![pending()?];
+    let client = TcpStream::connect(address(&listener).map_err(io())?).map_err(io())?;
+    wait_readable(&listener).map_err(io())?;
+    seen.push(pending()?);
+    drop(listener.accept().map_err(io())?);
+    seen.push(pending()?);
+    drop(client);
+    let one = Some(Pending {
+        refcnt: 1,
+        queued: 0,
+    });
+    let two = Some(Pending {
+        refcnt: 2,
+        queued: 1,
+    });
+    if seen == [one, two, one] {
+        Ok(())
+    } else {
+        let found = format!("expected 1, 2, 1 with one connection queued, found {seen:?}");
+        Err(AgentError::Assumption { found })
+    }
+}
+
+/// Queues a connection on one private listener, closes it, and looks where it went: `None` if it
+/// was lost, otherwise whether the other listener woke up.
+fn migration(config: &Config, variant: Variant, dir: PathBuf) -> Result<Option<bool>, AgentError> {
+    let (mut steering, mut publisher) = Steering::open(dir, config.object.clone(), variant)?;
+    let result = (|| {
+        let io = || AgentError::io("trying out migration");
+        let old = listener(None).map_err(io())?;
+        let new = listener(Some(address(&old).map_err(io())?)).map_err(io())?;
+        let mut cookies = Vec::new();
+        for (slot, socket) in (0..).zip([&old, &new]) {
+            let cookie = socket.cookie().map_err(io())?;
+            let member = Member {
+                cookie,
+                generation: 1,
+                endpoint: 0,
+                state: MemberState::Registered,
+            };
+            steering.put(slot, member, socket.as_fd())?;
+            cookies.push((slot, cookie));
+        }
+        steering.attach(0, old.as_fd())?;
+        let table = |slot| Table::new([[slot].as_slice()]);
+        publisher.publish(table(0).words(), &cookies[..1])?;
+        let client = TcpStream::connect(address(&old).map_err(io())?).map_err(io())?;
+        wait_readable(&old).map_err(io())?;
+        publisher.publish(table(1).words(), &cookies[1..])?;
+
+        let waiting = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| io()(e.into()))?;
+        let interest = epoll::EventFlags::IN;
+        epoll::add(&waiting, &new, epoll::EventData::new_u64(0), interest)
+            .map_err(|e| io()(e.into()))?;
+        drop(old);
+        // Without a wake-up the listener is never put on the ready list, whatever its queue holds.
+        let mut events = [epoll::Event {
+            flags: interest,
+            data: epoll::EventData::new_u64(0),
+        }; 1];
+        let patience = Timespec {
+            tv_sec: 0,
+            tv_nsec: 200_000_000,
+        };
+        let woken = epoll::wait(&waiting, events.as_mut_slice(), Some(&patience));
+        let woken = woken.map_err(|e| io()(e.into()))? > 0;
+        let moved = sys::accept_queue(new.as_fd()).map_err(io())? > 0;
+        drop(client);
+        Ok(moved.then_some(woken))
+    })();
+    steering.unpin()?;
+    result
+}
+
+/// A private listener on the loopback device, in the reuseport group of another if one is given.
+fn listener(group: Option<SocketAddr>) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_port(true)?;
+    socket.bind(
+        &group
+            .unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into())
+            .into(),
+    )?;
+    socket.listen(16)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn address(socket: &Socket) -> io::Result<SocketAddr> {
+    socket
+        .local_addr()?
+        .as_socket()
+        .ok_or_else(|| io::Error::other("no address"))
+}
+
+fn own_tables() -> io::Result<ListenTables> {
+    ListenTables::open(std::fs::File::open("/proc/self/ns/net")?.as_fd())
+}
+
+fn wait_readable(socket: &Socket) -> io::Result<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < SOON {
+        let patience = Timespec::try_from(SOON).map_err(io::Error::other)?;
+        if poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&patience))? > 0 {
+            return Ok(());
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::TimedOut,
+        "a connection to 127.0.0.1 did not arrive; is the loopback device up?",
+    ))
+}

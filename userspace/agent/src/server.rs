@@ -1,0 +1,308 @@
+//! The control socket: who may connect, how much they may say, how the agent starts and stops.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use rustix::fs::{FlockOperation, flock};
+use synflip_bpf::{Privilege, prepare_bpffs, probe};
+use synflip_plan::ProcessId;
+use synflip_wire::{
+    ErrorCode, MAX_REPLY, MAX_REQUEST, Refusal, Reply, Request, WireError,
+    frame::{self, Frames},
+    receive,
+};
+use tokio::{
+    io::{AsyncWriteExt as _, Interest},
+    net::{UnixListener, UnixStream},
+    signal::unix::{SignalKind, signal},
+    sync::{Semaphore, mpsc},
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    AgentError, Config,
+    error::chain,
+    limits,
+    registry::{Message, Registry},
+    selftest,
+};
+
+/// Runs the agent until SIGTERM or SIGINT. Steering stays in the kernel when it ends.
+///
+/// Needs a single-threaded tokio runtime with IO and time enabled; the table swap blocks a thread
+/// of its own.
+///
+/// # Errors
+/// When it cannot start. Nothing that new connections follow has changed then.
+pub async fn run(config: Config) -> Result<(), AgentError> {
+    for needed in [Privilege::Bpf, Privilege::NetAdmin] {
+        if !needed.is_held() {
+            return Err(AgentError::Privilege { missing: needed });
+        }
+    }
+    raise_limits();
+    prepare_bpffs(&config.bpffs)?;
+    let _bpffs_lock = lock(&config.bpffs)?;
+    let found = probe(&config.object)?;
+    let facts = selftest::run(&config, found.variant)?;
+    facts.log();
+
+    let (listener, _socket_lock) = listen(&config.socket)?;
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(AgentError::io("handling SIGTERM"))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(AgentError::io("handling SIGINT"))?;
+    let (messages, inbox) = mpsc::channel(limits::OUTBOX);
+    let socket = config.socket.clone();
+    let registry = tokio::spawn(Registry::new(config, found.variant, messages.clone()).run(inbox));
+    tracing::info!(socket = %socket.display(), pid = std::process::id(), "ready");
+    // Not under systemd there is nobody to notify.
+    drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
+
+    tokio::select! {
+        () = accept(listener, messages.clone()) => {}
+        _ = terminate.recv() => tracing::info!("SIGTERM"),
+        _ = interrupt.recv() => tracing::info!("SIGINT"),
+    }
+    drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
+    // A table that is being published is still published; the registry reads on until it stops.
+    drop(messages.send(Message::Stop).await);
+    drop(registry.await);
+    remove(&socket);
+    Ok(())
+}
+
+/// Takes connections for as long as the agent runs.
+async fn accept(listener: UnixListener, messages: mpsc::Sender<Message>) {
+    let last_peer = AtomicU64::new(0);
+    let places = Arc::new(Semaphore::new(limits::CONNECTIONS));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, most likely; those in use must come back first.
+                tracing::warn!("accept: {error}");
+                tokio::time::sleep(limits::PATIENCE / 100).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            let text = format!("the agent has {} connections already", limits::CONNECTIONS);
+            refuse(stream, Refusal::new(ErrorCode::LimitReached, text)).await;
+            continue;
+        };
+        let peer = ProcessId(last_peer.fetch_add(1, Ordering::Relaxed) + 1);
+        let messages = messages.clone();
+        tokio::spawn(async move {
+            converse(stream, peer, messages).await;
+            drop(place);
+        });
+    }
+}
+
+/// Carries messages between one peer and the registry.
+async fn converse(mut stream: UnixStream, peer: ProcessId, messages: mpsc::Sender<Message>) {
+    let Ok(credentials) = stream.peer_cred() else {
+        return;
+    };
+    let pid = credentials
+        .pid()
+        .and_then(|pid| u32::try_from(pid).ok())
+        .unwrap_or(0);
+    let (outbox, mut replies) = mpsc::channel(limits::OUTBOX);
+    let connected = Message::Connected {
+        peer,
+        uid: credentials.uid(),
+        pid,
+        outbox,
+    };
+    if messages.send(connected).await.is_err() {
+        return;
+    }
+    let mut frames = Frames::new(MAX_REQUEST);
+    let mut buffer = vec![0; 16 << 10];
+    // Until it has said something, and while it is in the middle of saying something.
+    let mut deadline = Some(Instant::now() + limits::PATIENCE);
+    let end = loop {
+        tokio::select! {
+            // What it is told comes first: a peer that only talks must not starve it.
+            biased;
+            reply = replies.recv() => {
+                let Some(reply) = reply else { break None };
+                if let Err(error) = write(&mut stream, &reply).await {
+                    break Some(error);
+                }
+            }
+            read = read(&stream, &mut frames, &mut buffer, deadline) => {
+                match read {
+                    Ok(Some((request, fds))) => {
+                        let message = Message::Request { peer, request, fds };
+                        if messages.send(message).await.is_err() {
+                            break None;
+                        }
+                        deadline = None;
+                    }
+                    Ok(None) => {
+                        deadline = deadline
+                            .or_else(|| frames.is_partial().then(|| Instant::now() + limits::PATIENCE));
+                    }
+                    Err(error) => break Some(error),
+                }
+            }
+        }
+    };
+    if let Some(refusal) = end.and_then(|error| explain(&error)) {
+        tracing::debug!(pid, "disconnected: {refusal}");
+        refuse(stream, refusal).await;
+    }
+    drop(messages.send(Message::Gone { peer }).await);
+}
+
+/// The next request; `None` if more of it has to come.
+///
+/// Cancel safe: what was read is in `frames`.
+async fn read(
+    stream: &UnixStream,
+    frames: &mut Frames,
+    buffer: &mut [u8],
+    deadline: Option<Instant>,
+) -> Result<Option<(Request, Vec<std::os::fd::OwnedFd>)>, WireError> {
+    if let Some(frame) = frames.take()? {
+        let request = frame.decode()?;
+        return Ok(Some((request, frame.fds)));
+    }
+    let readable = stream.readable();
+    let ready = match deadline {
+        Some(deadline) => timeout_at(deadline, readable)
+            .await
+            .map_err(|_elapsed| WireError::TimedOut)?,
+        None => readable.await,
+    };
+    let io = |source| WireError::Io {
+        op: "reading from",
+        source,
+    };
+    ready.map_err(io)?;
+    match stream.try_io(Interest::READABLE, || receive(stream, buffer)) {
+        Ok(received) if received.bytes == 0 => Err(WireError::Closed),
+        Ok(received) => {
+            frames.push(&buffer[..received.bytes], received.fds);
+            Ok(None)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(WireError::Closed),
+        Err(source) => Err(io(source)),
+    }
+}
+
+async fn write(stream: &mut UnixStream, reply: &Reply) -> Result<(), WireError> {
+    let frame = frame::encode(reply, 0, MAX_REPLY)?;
+    let deadline = Instant::now() + limits::PATIENCE;
+    let written = timeout_at(deadline, stream.write_all(&frame)).await;
+    let written = written.map_err(|_elapsed| WireError::TimedOut)?;
+    written.map_err(|source| WireError::Io {
+        op: "writing to",
+        source,
+    })
+}
+
+/// What to tell a peer whose connection ends because of what it sent.
+fn explain(error: &WireError) -> Option<Refusal> {
+    let code = match error {
+        WireError::Closed
+        | WireError::Io {
+            op: "writing to", ..
+        } => return None,
+        WireError::Version { .. } => ErrorCode::VersionMismatch,
+        WireError::TimedOut => {
+            let text = format!(
+                "nothing complete was said for {} s",
+                limits::PATIENCE.as_secs()
+            );
+            return Some(Refusal::new(ErrorCode::BadMessage, text));
+        }
+        _ => ErrorCode::BadMessage,
+    };
+    Some(Refusal::new(code, chain(error)))
+}
+
+/// A last word before the connection ends; a peer that does not read it misses it.
+async fn refuse(mut stream: UnixStream, refusal: Refusal) {
+    if let Ok(frame) = frame::encode(&Reply::Refused(refusal), 0, MAX_REPLY) {
+        // It fits the socket's buffer, or the peer is not reading.
+        drop(stream.try_write(&frame));
+        drop(stream.shutdown().await);
+    }
+}
+
+/// Opens the control socket, replacing one that a dead agent has left.
+fn listen(path: &Path) -> Result<(UnixListener, File), AgentError> {
+    let failed = |op| {
+        move |source| AgentError::Socket {
+            op,
+            path: path.to_owned(),
+            source,
+        }
+    };
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).map_err(failed("creating the directory of"))?;
+    }
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let lock_path = PathBuf::from(lock_path);
+    let file = File::create(&lock_path).map_err(failed("locking"))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_held| {
+        AgentError::AlreadyRunning {
+            path: lock_path.clone(),
+        }
+    })?;
+    remove(path);
+    let listener = UnixListener::bind(path).map_err(failed("binding"))?;
+    // The owner and the socket's group; an operator gives the group with chgrp or systemd.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed("restricting"))?;
+    Ok((listener, file))
+}
+
+/// Keeps a second agent from the same pins.
+fn lock(bpffs: &Path) -> Result<File, AgentError> {
+    let dir = File::open(bpffs).map_err(AgentError::io("opening the BPF file system"))?;
+    flock(&dir, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_held| AgentError::AlreadyRunning { path: bpffs.into() })?;
+    Ok(dir)
+}
+
+fn remove(socket: &Path) {
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!("{}: {error}", socket.display());
+        }
+        _ => {}
+    }
+}
+
+/// Custody needs a descriptor per listener; kernels before 5.11 charge maps to locked memory.
+fn raise_limits() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let files = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: files.maximum,
+        maximum: files.maximum,
+    };
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    for (resource, limit) in [(Resource::Nofile, all), (Resource::Memlock, unlimited)] {
+        if let Err(errno) = setrlimit(resource, limit) {
+            tracing::debug!(?resource, "limit not raised: {errno}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! `status`: what a person wants to see at a glance.
+
+use std::{
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use synflip_wire::{GenerationStatus, ServiceStatus, Status, WireError};
+
+use crate::{args::StatusArgs, client, exit::Done, render};
+
+/// Time between two looks of `--watch`.
+const REFRESH: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(args: &StatusArgs, socket: &Path) -> anyhow::Result<Done> {
+    let mut client = client::connect(socket)?;
+    loop {
+        let status = client::status(&mut client, args.service.clone())?;
+        if args.json {
+            return render::json(&status);
+        }
+        let text = describe(&status, args.timeline);
+        if !args.watch {
+            return render::out(&text);
+        }
+        render::out(&format!("\x1b[H\x1b[2J{text}"))?;
+        // The agent says nothing unasked: this waits, and notices at once when it goes away.
+        match client.receive(Some(REFRESH)) {
+            Err(WireError::TimedOut) => {}
+            Err(error) => return Err(error.into()),
+            Ok(reply) => return client::unexpected(&reply),
+        }
+    }
+}
+
+fn describe(status: &Status, timeline: bool) -> String {
+    let agent = &status.agent;
+    let migration = if agent.migration { "with" } else { "without" };
+    let up = render::duration(now_ms().saturating_sub(agent.started_at_ms));
+    let mut text = format!(
+        "agent {} (pid {}), up {up}, Linux {} {migration} request migration\n",
+        agent.version, agent.pid, agent.kernel
+    );
+    if status.services.is_empty() {
+        text.push_str("no service is registered\n");
+    }
+    for service in &status.services {
+        text.push_str(&describe_service(service));
+        if timeline {
+            text.push_str(&describe_timeline(service));
+        }
+    }
+    text
+}
+
+fn describe_service(service: &ServiceStatus) -> String {
+    let working = service
+        .working
+        .as_ref()
+        .map_or_else(|| "none".into(), ToString::to_string);
+    let mut text = format!(
+        "\n{}: working {working}, epoch {}",
+        service.name, service.epoch
+    );
+    if let Some(previous) = &service.previous {
+        text.push_str(&format!(", can roll back to {previous}"));
+    }
+    text.push_str(&format!(", owner uid {}\n", service.owner_uid));
+    let header = [
+        "GENERATION",
+        "PHASE",
+        "LISTENERS",
+        "QUEUED",
+        "HALF-OPEN",
+        "SELECTED",
+        "PIDS",
+    ];
+    text.push_str(&render::table(
+        &header,
+        service.generations.iter().map(generation_row),
+    ));
+    let header = [
+        "ENDPOINT",
+        "RUNS",
+        "SELECTED",
+        "MIGRATED",
+        "NO TABLE",
+        "FELL BACK",
+        "TOMBSTONES",
+    ];
+    let rows = service.endpoints.iter().map(|endpoint| {
+        let counts = [
+            endpoint.runs,
+            endpoint.selected,
+            endpoint.migrated,
+            endpoint.no_table,
+            endpoint.fell_back,
+            endpoint.tombstones.into(),
+        ];
+        let mut row = vec![endpoint.address.to_string()];
+        row.extend(counts.map(|count| count.to_string()));
+        row
+    });
+    text.push_str(&render::table(&header, rows));
+    text
+}
+
+fn generation_row(generation: &GenerationStatus) -> Vec<String> {
+    let listeners = &generation.listeners;
+    let queued: Option<u64> = listeners.iter().map(|listener| listener.queued).sum();
+    let half_open: Option<u64> = listeners.iter().map(|listener| listener.half_open).sum();
+    let selected: u64 = listeners.iter().map(|listener| listener.selected).sum();
+    let pids: Vec<String> = generation.pids.iter().map(ToString::to_string).collect();
+    vec![
+        generation.name.to_string(),
+        generation.phase.as_str().into(),
+        listeners.len().to_string(),
+        render::count(queued),
+        render::count(half_open),
+        selected.to_string(),
+        pids.join(" "),
+    ]
+}
+
+fn describe_timeline(service: &ServiceStatus) -> String {
+    let now = now_ms();
+    let rows = service.timeline.iter().map(|entry| {
+        let ago = render::duration(now.saturating_sub(entry.at_ms));
+        vec![
+            format!("{ago} ago"),
+            entry.generation.to_string(),
+            entry.what.clone(),
+        ]
+    });
+    render::table(&["WHEN", "GENERATION", "WHAT"], rows)
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
