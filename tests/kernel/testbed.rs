@@ -147,7 +147,7 @@ fn refused_stalled_and_reset_are_told_apart() -> Result<()> {
             (wrong_addr, Outcome::Reset),
         ] {
             let config = Config {
-                timeout: 200 * MS,
+                timeout: 500 * MS,
                 ..Config::closed(to, 4, 100 * MS)
             };
             let report = bed.load(&config)?;
@@ -218,12 +218,12 @@ fn the_open_loop_keeps_its_rate() -> Result<()> {
     let report = bed.load(&config)?;
     let after = load::monotonic_us();
     ensure!(
-        (3600..4400).contains(&report.ok) && report.lost == 0,
+        (850..1150).contains(&report.ok) && report.lost == 0,
         "{report:?}"
     );
     ensure!(report.overrun == 0, "{report:?}");
     note(&format!(
-        "2000 connections/s at 1 ms: {:?}",
+        "500 connections/s at 1 ms: {:?}",
         report.latency_us
     ));
     let samples = load::read_samples(&samples)?;
