@@ -206,7 +206,7 @@ fn the_open_loop_keeps_its_rate() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let samples = dir.path().join("samples");
     let open = Mode::Open {
-        rate: 2000.0,
+        rate: 500.0,
         max_in_flight: 1000,
     };
     let config = Config {

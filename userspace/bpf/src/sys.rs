@@ -22,32 +22,33 @@ struct Element {
 
 /// Stores a 64-bit value under a 32-bit key.
 pub(crate) fn update(map: BorrowedFd<'_>, key: u32, value: u64) -> io::Result<()> {
-    command(BPF_MAP_UPDATE_ELEM, map, &key, &mut { value })
+    command(BPF_MAP_UPDATE_ELEM, map, &key, Some(&mut { value }))
 }
 
 /// Reads the 64-bit value under a 32-bit key.
 pub(crate) fn lookup(map: BorrowedFd<'_>, key: u32) -> io::Result<u64> {
     let mut value = 0;
-    command(BPF_MAP_LOOKUP_ELEM, map, &key, &mut value)?;
+    command(BPF_MAP_LOOKUP_ELEM, map, &key, Some(&mut value))?;
     Ok(value)
 }
 
 /// Removes a 32-bit key.
 pub(crate) fn delete(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
-    command(BPF_MAP_DELETE_ELEM, map, &key, &mut 0)
+    command(BPF_MAP_DELETE_ELEM, map, &key, None)
 }
 
 fn command(
     command: libc::c_long,
     map: BorrowedFd<'_>,
     key: &u32,
-    value: &mut u64,
+    value: Option<&mut u64>,
 ) -> io::Result<()> {
     let element = Element {
         map_fd: map.as_raw_fd().cast_unsigned(),
         _pad: 0,
         key: std::ptr::from_ref(key) as u64,
-        value: std::ptr::from_mut(value) as u64,
+        // The kernel refuses a command with a field set that it does not use.
+        value: value.map_or(0, |value| std::ptr::from_mut(value) as u64),
         flags: 0,
     };
     // SAFETY: the kernel reads `element` and the 4-byte key it points to, and reads or writes

@@ -1,6 +1,10 @@
 //! `agent`: runs the daemon.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use synflip_agent::Config;
@@ -15,6 +19,7 @@ pub(crate) fn run(args: AgentArgs, socket: PathBuf) -> anyhow::Result<Done> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr);
+    let log = log.with_ansi(io::stderr().is_terminal());
     if args.log_json {
         log.json().init();
     } else {

@@ -206,6 +206,12 @@ impl Service {
         }
     }
 
+    /// A listener was closed or shut down by its server.
+    pub fn lose(&mut self, slot: Slot) {
+        let members = self.generations.iter_mut().flat_map(|generation| &mut generation.members);
+        members.filter(|member| member.slot == slot).for_each(|member| member.served = false);
+    }
+
     /// Begins a flip. It is over when [`Self::commit`] or [`Self::abort`] has been called.
     ///
     /// # Errors
