@@ -8,6 +8,7 @@
 //! * [`link`]: two namespaces joined by a delay line with loss
 //! * [`load`]: a load generator which accounts for every connection
 //! * [`plain`]: the server that restarts the ordinary way, and loses connections
+//! * [`product`]: the agent, the command line, and generations of a server, as processes
 //! * [`raw`]: a TCP client made of single segments, and a SYN flood
 //! * [`wait`]: waiting with a deadline
 //! * [`privilege`]: whether this process may do all that
@@ -21,6 +22,7 @@ mod netlink;
 pub mod netns;
 pub mod plain;
 pub mod privilege;
+pub mod product;
 pub mod raw;
 #[expect(
     unsafe_code,

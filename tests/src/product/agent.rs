@@ -1,0 +1,332 @@
+//! How does a test run an agent of its own?
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use synflip_wire::{Certificate, Committed, ServiceStatus, Status};
+use tempfile::TempDir;
+
+use crate::{Netns, product::program, wait};
+
+/// How long an agent may take to start, on a slow virtual machine.
+const STARTS_WITHIN: Duration = Duration::from_secs(30);
+
+/// What differs from an ordinary agent.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// More arguments of `synflip agent`.
+    pub args: Vec<String>,
+    /// Run it in this process's own namespace instead of the server's.
+    pub outside: bool,
+}
+
+/// An agent with a socket and pins of its own, killed and cleaned up when dropped.
+#[derive(Debug)]
+pub struct Agent {
+    child: Child,
+    dir: TempDir,
+    bpffs: PathBuf,
+    options: Options,
+}
+
+/// What the command line printed and how it ended.
+#[derive(Clone, Debug)]
+pub struct Cli {
+    /// Its exit code.
+    pub code: i32,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+/// What `flip --json` prints.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub struct Drained {
+    /// The commit.
+    pub flip: Committed,
+    /// The drain certificate, if it was waited for.
+    pub drain: Option<Certificate>,
+}
+
+impl Agent {
+    /// Starts an agent in a namespace and waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// When it does not, with its log.
+    pub fn start(netns: &Netns) -> Result<Self> {
+        Self::start_with(netns, Options::default())
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer, with its log.
+    pub fn start_with(netns: &Netns, options: Options) -> Result<Self> {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        let number = LAST.fetch_add(1, Relaxed);
+        let dir = tempfile::tempdir().context("make a directory for the agent's socket")?;
+        synflip_bpf::prepare_bpffs(Path::new(synflip_bpf::DEFAULT_BPFFS))?;
+        let name = format!("synflip-test-{}-{number}", std::process::id());
+        let bpffs = Path::new(synflip_bpf::DEFAULT_BPFFS).join(name);
+        fs::create_dir(&bpffs).with_context(|| format!("create {}", bpffs.display()))?;
+        let child = launch(netns, dir.path(), &bpffs, &options)?;
+        let mut agent = Self {
+            child,
+            dir,
+            bpffs,
+            options,
+        };
+        agent.wait_until_it_answers()?;
+        Ok(agent)
+    }
+
+    /// Starts a dead agent again, with the same socket and pins.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer, with its log.
+    pub fn restart(&mut self, netns: &Netns) -> Result<()> {
+        self.kill(Signal::KILL)?;
+        self.child = launch(netns, self.dir.path(), &self.bpffs, &self.options)?;
+        self.wait_until_it_answers()
+    }
+
+    fn wait_until_it_answers(&mut self) -> Result<()> {
+        let answered = wait::until("the agent answers", STARTS_WITHIN, || {
+            self.status().is_ok() || self.child.try_wait().is_ok_and(|ended| ended.is_some())
+        });
+        let ended = self.child.try_wait().context("look after the agent")?;
+        ensure!(
+            ended.is_none(),
+            "the agent ended ({ended:?}):\n{}",
+            self.log()
+        );
+        answered.with_context(|| self.log())
+    }
+
+    /// Its control socket.
+    pub fn socket(&self) -> PathBuf {
+        socket(self.dir.path())
+    }
+
+    /// The directory of its pins.
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_else(|error| error.to_string())
+    }
+
+    /// The descriptors that it has open.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub fn open_fds(&self) -> Result<usize> {
+        let dir = format!("/proc/{}/fd", self.pid());
+        Ok(fs::read_dir(dir)
+            .context("count the agent's descriptors")?
+            .count())
+    }
+
+    /// Its resident memory, in KiB.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub fn resident_kib(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number
+            .context("no VmRSS")?
+            .parse()
+            .context("VmRSS is no number")
+    }
+
+    /// Sends it a signal and, if that ends it, waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end within ten seconds.
+    pub fn kill(&mut self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_child(&self.child);
+        if kill_process(pid, signal).is_err() {
+            return Ok(());
+        }
+        let child = &mut self.child;
+        wait::until("the agent ends", Duration::from_secs(10), || {
+            child.try_wait().is_ok_and(|ended| ended.is_some())
+        })
+    }
+
+    /// A command of the command line, with the agent's socket.
+    ///
+    /// # Errors
+    ///
+    /// When the program is not built.
+    pub fn command(&self, args: &[&str]) -> Result<Command> {
+        let mut command = Command::new(program("synflip")?);
+        command
+            .args(args)
+            .env("SYNFLIP_SOCKET", self.socket())
+            .stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// Runs a command and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started; its exit code is part of the answer.
+    pub fn cli(&self, args: &[&str]) -> Result<Cli> {
+        let output = self.command(args)?.output().context("run synflip")?;
+        Ok(Cli::from(output))
+    }
+
+    /// `flip --to GENERATION --json`, which must succeed; returns when the old one has drained.
+    ///
+    /// # Errors
+    ///
+    /// With what the command said.
+    pub fn flip(&self, generation: &str) -> Result<Drained> {
+        self.flip_with(generation, &[])
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Errors
+    ///
+    /// With what the command said.
+    pub fn flip_with(&self, generation: &str, args: &[&str]) -> Result<Drained> {
+        let mut all = vec!["flip", "--json", "--to", generation];
+        all.extend(args);
+        let cli = self.cli(&all)?;
+        ensure!(
+            cli.code == 0,
+            "{all:?} ended with {}: {}{}",
+            cli.code,
+            cli.stdout,
+            cli.stderr
+        );
+        serde_json::from_str(&cli.stdout).context("read the output of flip --json")
+    }
+
+    /// `status --json`.
+    ///
+    /// # Errors
+    ///
+    /// With what the command said.
+    pub fn status(&self) -> Result<Status> {
+        let cli = self.cli(&["status", "--json"])?;
+        if cli.code != 0 {
+            bail!("status: {}", cli.stderr);
+        }
+        serde_json::from_str(&cli.stdout).context("read the output of status --json")
+    }
+
+    /// The status of the only service.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or more than one.
+    pub fn service(&self) -> Result<ServiceStatus> {
+        let mut services = self.status()?.services;
+        ensure!(services.len() == 1, "{} services", services.len());
+        services.pop().context("no service")
+    }
+
+    /// Checks what must always hold of the counters: they add up, and nothing fell back to the
+    /// kernel's hash.
+    ///
+    /// # Errors
+    ///
+    /// When they do not.
+    pub fn check_counters(&self) -> Result<()> {
+        for service in self.status()?.services {
+            for e in &service.endpoints {
+                let sum = e.selected + e.migrated + e.no_table + e.fell_back;
+                ensure!(
+                    e.runs == sum,
+                    "{}: {} runs, outcomes add up to {sum}",
+                    e.address,
+                    e.runs
+                );
+                ensure!(
+                    e.fell_back == 0,
+                    "{}: fell back {} times",
+                    e.address,
+                    e.fell_back
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Best effort: a test that fails must still show its own error.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        drop(fs::remove_dir_all(&self.bpffs));
+    }
+}
+
+impl From<Output> for Cli {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+fn socket(dir: &Path) -> PathBuf {
+    dir.join("agent.sock")
+}
+
+fn launch(netns: &Netns, dir: &Path, bpffs: &Path, options: &Options) -> Result<Child> {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(dir.join("log"))?;
+    let mut command = Command::new(program("synflip")?);
+    command
+        .arg("agent")
+        .arg("--bpffs")
+        .arg(bpffs)
+        .arg("--socket")
+        .arg(socket(dir));
+    command.args(&options.args);
+    command
+        .env("RUST_LOG", "debug")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log);
+    let started: io::Result<Child> = if options.outside {
+        command.spawn()
+    } else {
+        netns.spawn(&mut command)
+    };
+    started.context("start the agent")
+}
