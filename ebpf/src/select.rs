@@ -58,7 +58,7 @@ fn choose(ctx: &SkReuseportContext, endpoint: u32, migrating: bool) -> Outcome {
         // each branch that is never taken, and there the count of attempts goes past its end.
         macro_rules! attempts {
             ($($attempt:literal)*) => {$(
-                if $attempt >= MAX_TRIES || $attempt >= span.count {
+                if $attempt >= span.count {
                     break 'found None;
                 }
                 let Some(slot) = table.get(span.word(hash, $attempt)) else { break 'found None };
@@ -68,10 +68,8 @@ fn choose(ctx: &SkReuseportContext, endpoint: u32, migrating: bool) -> Outcome {
                 }
             )*};
         }
-        const { assert!(MAX_TRIES <= 64) };
-        attempts!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28);
-        attempts!(29 30 31 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54);
-        attempts!(55 56 57 58 59 60 61 62 63);
+        const { assert!(MAX_TRIES == 16) };
+        attempts!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
         None
     };
     let Some((slot, retried)) = found else {

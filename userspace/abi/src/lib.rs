@@ -25,8 +25,8 @@ pub const MAX_SLOTS: u32 = 1024;
 /// Slots the program tries before it leaves the choice to the kernel.
 ///
 /// A slot is empty only between a listener's end and the next table, so the second try nearly
-/// always succeeds. The bound is what the verifier of 5.10 needs.
-pub const MAX_TRIES: u32 = 64;
+/// always succeeds; this many cover a generation of which all but one have just been shut down.
+pub const MAX_TRIES: u32 = 16;
 
 /// Name of the map of maps: [`PUBLISHED`] holds the slot table that the program follows.
 pub const TABLES: &str = "TABLES";
