@@ -11,7 +11,7 @@ mod members;
 mod table;
 
 pub use members::{Member, MemberState};
-pub use table::{HEADER_WORDS, Span, TABLE_WORDS};
+pub use table::{EPOCH_WORD, GENERATION_WORD, HEADER_WORDS, Span, TABLE_WORDS};
 
 /// Version of everything in this crate; part of the path under which maps are pinned.
 pub const VERSION: u32 = 1;
@@ -32,7 +32,7 @@ pub const MAX_TRIES: u32 = 16;
 pub const TABLES: &str = "TABLES";
 /// Name of the `REUSEPORT_SOCKARRAY`: slot → listener.
 pub const SOCKETS: &str = "SOCKETS";
-/// Name of the array slot → [`Member`], which only the agent reads and writes.
+/// Name of the array slot → packed [`Member`], which only the agent reads and writes.
 pub const MEMBERS: &str = "MEMBERS";
 /// Name of the per-CPU array slot → `[u64; COUNTER_WORDS]`.
 pub const COUNTERS: &str = "COUNTERS";

@@ -1,52 +1,115 @@
 //! What the agent notes about each slot, for the agent that comes after it.
 
-/// One entry of the `MEMBERS` map.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// One entry of the `MEMBERS` map: all that an agent has to know of a listener to take it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
     /// The listener's socket cookie (`SO_COOKIE`), which no other socket ever gets.
     pub cookie: u64,
-    /// The generation's number within its service, from 1.
-    pub generation: u32,
-    /// The endpoint that the listener is bound to.
-    pub endpoint: u32,
     /// What the slot is used for.
     pub state: MemberState,
+    /// The endpoint that the listener is bound to.
+    pub endpoint: u32,
+    /// That endpoint's address.
+    pub address: SocketAddr,
+    /// The generation's number within its service, from 1.
+    pub generation: u32,
+    /// The generation's name, padded with zeros.
+    pub name: [u8; Self::NAME_BYTES],
+    /// The service's owner.
+    pub owner_uid: u32,
 }
 
 /// What a slot is used for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberState {
-    /// No listener.
-    #[default]
-    Free,
     /// A listener of a generation that may be flipped to, works, or drains.
-    Registered,
+    Registered = 1,
+    /// A listener of a generation that is kept for a rollback once it has drained.
+    Kept = 2,
     /// A drained listener kept open so that it stays the first of its hash bucket.
-    Tombstone,
+    Tombstone = 3,
 }
+
+const FAMILY_V4: u64 = 4;
+const FAMILY_V6: u64 = 6;
 
 impl Member {
     /// Words of an entry as it is stored.
-    pub const WORDS: usize = 3;
+    pub const WORDS: usize = 10;
+
+    /// An entry that notes nothing.
+    pub const FREE: [u64; Self::WORDS] = [0; Self::WORDS];
+
+    /// Longest name, in bytes.
+    pub const NAME_BYTES: usize = 32;
 
     /// The words that are stored in the map.
-    pub const fn pack(self) -> [u64; Self::WORDS] {
-        let place = (self.endpoint as u64) << 32 | self.generation as u64;
-        [self.cookie, place, self.state as u64]
+    pub fn pack(&self) -> [u64; Self::WORDS] {
+        let (family, ip) = match self.address.ip() {
+            IpAddr::V4(ip) => (FAMILY_V4, ip.to_ipv6_mapped().octets()),
+            IpAddr::V6(ip) => (FAMILY_V6, ip.octets()),
+        };
+        let mut words = Self::FREE;
+        words[0] = self.cookie;
+        words[1] = (self.state as u64) << 32 | u64::from(self.owner_uid);
+        words[2] = u64::from(self.endpoint) << 32 | u64::from(self.generation);
+        words[3] = family << 32 | u64::from(self.address.port());
+        let bytes = ip.iter().chain(&self.name);
+        for (at, byte) in bytes.enumerate() {
+            words[4 + at / 8] |= u64::from(*byte) << (at % 8 * 8);
+        }
+        words
     }
 
-    /// Reads an entry back; an unknown state counts as [`MemberState::Free`].
-    pub const fn unpack(words: [u64; Self::WORDS]) -> Self {
-        Self {
+    /// Reads an entry back; none if it is free, or says what this version does not know.
+    pub fn unpack(words: &[u64; Self::WORDS]) -> Option<Self> {
+        let (high, low) = (
+            |word: u64| (word >> 32) as u32,
+            |word: u64| (word & 0xffff_ffff) as u32,
+        );
+        let state = match high(words[1]) {
+            1 => MemberState::Registered,
+            2 => MemberState::Kept,
+            3 => MemberState::Tombstone,
+            _ => return None,
+        };
+        let byte = |at: usize| words[4 + at / 8].to_le_bytes()[at % 8];
+        let ip = Ipv6Addr::from(core::array::from_fn::<u8, 16, _>(byte));
+        let ip = match words[3] >> 32 {
+            FAMILY_V4 => IpAddr::V4(ip.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED)),
+            FAMILY_V6 => IpAddr::V6(ip),
+            _ => return None,
+        };
+        Some(Self {
             cookie: words[0],
-            generation: (words[1] & 0xffff_ffff) as u32,
-            endpoint: (words[1] >> 32) as u32,
-            state: match words[2] {
-                1 => MemberState::Registered,
-                2 => MemberState::Tombstone,
-                _ => MemberState::Free,
-            },
+            state,
+            endpoint: high(words[2]),
+            address: SocketAddr::new(ip, (words[3] & 0xffff) as u16),
+            generation: low(words[2]),
+            name: core::array::from_fn(|at| byte(16 + at)),
+            owner_uid: low(words[1]),
+        })
+    }
+
+    /// A name as it is stored; what is longer than it can be is cut off.
+    pub fn name_bytes(name: &str) -> [u8; Self::NAME_BYTES] {
+        let mut bytes = [0; Self::NAME_BYTES];
+        for (to, from) in bytes.iter_mut().zip(name.bytes()) {
+            *to = from;
         }
+        bytes
+    }
+
+    /// The name as text; none if it is not text.
+    pub fn name(&self) -> Option<&str> {
+        let length = self
+            .name
+            .iter()
+            .position(|byte| *byte == 0)
+            .unwrap_or(self.name.len());
+        core::str::from_utf8(&self.name[..length]).ok()
     }
 }
 
@@ -56,13 +119,30 @@ mod tests {
 
     #[test]
     fn an_entry_survives_packing() {
-        let member = Member {
-            cookie: u64::MAX,
-            generation: 7,
-            endpoint: 15,
-            state: MemberState::Tombstone,
-        };
-        assert_eq!(Member::unpack(member.pack()), member);
-        assert_eq!(Member::unpack([0; 3]), Member::default());
+        for (address, name) in [
+            (SocketAddr::from(([10, 1, 2, 3], 80)), "gen1"),
+            (SocketAddr::from(([0, 0, 0, 0], 65535)), "x"),
+            (
+                SocketAddr::from(([0xfd77, 0, 0, 0, 0, 0, 0, 1], 443)),
+                "a-name-of-thirty-two-characters_",
+            ),
+            (
+                SocketAddr::from((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), 1)),
+                "mapped",
+            ),
+        ] {
+            let member = Member {
+                cookie: u64::MAX,
+                state: MemberState::Kept,
+                endpoint: 15,
+                address,
+                generation: 7,
+                name: Member::name_bytes(name),
+                owner_uid: u32::MAX,
+            };
+            assert_eq!(Member::unpack(&member.pack()), Some(member));
+            assert_eq!(member.name(), Some(name));
+        }
+        assert_eq!(Member::unpack(&Member::FREE), None);
     }
 }

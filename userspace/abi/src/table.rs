@@ -1,4 +1,5 @@
-//! The slot table: `MAX_ENDPOINTS` words that each say where an endpoint's slots are, then slots.
+//! The slot table: `MAX_ENDPOINTS` words that each say where an endpoint's slots are, then slots,
+//! then what the table is, for the agent that reads it back.
 
 use crate::{MAX_ENDPOINTS, MAX_SLOTS};
 
@@ -7,7 +8,13 @@ pub const HEADER_WORDS: u32 = MAX_ENDPOINTS;
 
 /// Words of a slot table; every table has this length, since the kernel compares it with the
 /// template of the map of maps (`array_map_meta_equal`, 5.10 and later).
-pub const TABLE_WORDS: u32 = HEADER_WORDS + MAX_SLOTS;
+pub const TABLE_WORDS: u32 = HEADER_WORDS + MAX_SLOTS + 2;
+
+/// The word with the number of the generation that the table makes work.
+pub const GENERATION_WORD: u32 = TABLE_WORDS - 2;
+
+/// The word with the count of flips that this table belongs to.
+pub const EPOCH_WORD: u32 = TABLE_WORDS - 1;
 
 // `Span` packs both of its halves into 16 bits.
 const _: () = assert!(TABLE_WORDS <= u16::MAX as u32);

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use synflip_abi::{Member as Note, MemberState};
+use synflip_abi::MemberState;
 use synflip_bpf::Variant;
 use synflip_plan::{Closing, Member, Pending, Slot, close_order};
 
@@ -38,6 +38,11 @@ impl Service {
         let mut wait = false;
         let mut by_endpoint: BTreeMap<u32, Vec<Member>> = BTreeMap::new();
         for member in unneeded {
+            // Its process never came back to give this agent a duplicate.
+            if !self.custody.contains_key(&member.slot) {
+                self.close(member.slot, Pending::default());
+                continue;
+            }
             let moves = context.variant == Variant::SelectOrMigrate
                 && working
                     .as_ref()
@@ -103,15 +108,7 @@ impl Service {
         {
             return;
         }
-        let note = Note {
-            cookie: member.cookie,
-            generation: 0,
-            endpoint: member.endpoint,
-            state: MemberState::Tombstone,
-        };
-        if let Err(error) = self.steering.note(member.slot, note) {
-            tracing::warn!(service = %self.name, slot = member.slot, "{error}");
-        }
+        self.remark(member.slot, MemberState::Tombstone);
         self.plan.bury(member.slot);
         tracing::debug!(service = %self.name, slot = member.slot, "kept as a tombstone");
     }
@@ -133,10 +130,6 @@ impl Service {
     }
 
     fn endpoint_of(&self, slot: Slot) -> Option<u32> {
-        let address = self.custody.get(&slot)?.address;
-        (0..)
-            .zip(self.plan.endpoints())
-            .find(|(_, known)| **known == address)
-            .map(|(e, _)| e)
+        self.endpoint(self.custody.get(&slot)?.address)
     }
 }

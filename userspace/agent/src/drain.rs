@@ -1,150 +1,87 @@
-//! Watching an old generation until nothing is pending on it.
+//! Watching old generations until nothing is pending on them.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
-use synflip_plan::{GenerationId, Pending, ProcessId, Slot, Steps};
-use synflip_wire::{Certificate, Committed, DrainEnd, DrainStep, ListenerDrain};
+use synflip_plan::{Pending, Slot};
+use synflip_wire::{DrainEnd, Event, Reply};
 
-/// First and longest time between two readings. The first finds what ends by itself within a
-/// round trip; the longest is what a drain that waits for a retransmission costs.
-const FIRST: Duration = Duration::from_millis(2);
-const LONGEST: Duration = Duration::from_millis(100);
+use crate::{certificate::Drain, registry::Context, service::Service};
 
-/// A peer that waits for the drain.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiter {
-    pub(crate) peer: ProcessId,
-    pub(crate) deadline: Instant,
-}
-
-/// The drain of one generation after one flip.
-#[derive(Debug)]
-pub(crate) struct Drain {
-    pub(crate) generation: GenerationId,
-    pub(crate) keep: bool,
-    pub(crate) waiter: Option<Waiter>,
-    pub(crate) next: Instant,
-    flip: Committed,
-    since: Instant,
-    interval: Duration,
-    listeners: BTreeMap<Slot, (SocketAddr, Steps)>,
-}
-
-impl Drain {
-    pub(crate) fn new(
-        generation: GenerationId,
-        flip: Committed,
-        keep: bool,
-        waiter: Option<Waiter>,
-        listeners: impl IntoIterator<Item = (Slot, SocketAddr)>,
-    ) -> Self {
-        let since = Instant::now();
-        let listeners = listeners
-            .into_iter()
-            .map(|(slot, address)| (slot, (address, Steps::default())))
-            .collect();
-        Self {
-            generation,
-            keep,
-            waiter,
-            next: since,
-            flip,
-            since,
-            interval: FIRST,
-            listeners,
+impl Service {
+    /// Reads what is pending on the listeners of the drains that are due.
+    pub(crate) fn watch_drains(&mut self, now: Instant, context: &mut Context) {
+        let mut drains = std::mem::take(&mut self.drains);
+        for drain in drains.iter_mut().filter(|drain| drain.next <= now) {
+            self.sample(drain);
+            if let Some(waiter) = drain.waiter {
+                context
+                    .peers
+                    .hint(waiter.peer, Reply::Draining(drain.total()));
+            }
         }
-    }
-
-    /// Adds a reading of one listener.
-    pub(crate) fn read(&mut self, slot: Slot, pending: Pending) {
-        let after_ms = self.elapsed_ms();
-        if let Some((_, steps)) = self.listeners.get_mut(&slot) {
-            steps.push(after_ms, pending);
+        for drain in drains.extract_if(.., |drain| drain.is_over()) {
+            self.drained(&drain, context);
         }
+        for drain in &mut drains {
+            if let Some(waiter) = drain.waiter.take_if(|waiter| waiter.deadline <= now) {
+                let certificate = drain.certificate(DrainEnd::DeadlinePassed);
+                let name = self.generation_name(drain.generation);
+                let left = drain.total();
+                let (queued, half_open) = (left.queued, left.half_open);
+                self.note(
+                    &name,
+                    format!("drain deadline passed: {queued} queued, {half_open} half-open left"),
+                );
+                context.peers.send(waiter.peer, Reply::Drained(certificate));
+            }
+        }
+        // A drain may have been superseded only by a flip, which is not handled in here.
+        self.drains = drains;
     }
 
-    /// Plans the next reading.
-    pub(crate) fn again(&mut self, now: Instant) {
-        self.next = now + self.interval;
-        self.interval = (self.interval * 3 / 2).min(LONGEST);
+    /// Takes a reading of each of a drain's listeners.
+    pub(crate) fn sample(&mut self, drain: &mut Drain) {
+        let members = self
+            .plan
+            .generation(drain.generation)
+            .map(|g| g.members.clone());
+        let members = members.unwrap_or_default();
+        let slots: Vec<Slot> = members.iter().map(|member| member.slot).collect();
+        for (slot, pending) in self.pending(&slots) {
+            drain.read(slot, pending);
+        }
+        for slot in drain.slots() {
+            // Migrated by closing it: nothing is pending where nothing is.
+            if !slots.contains(&slot) {
+                drain.read(
+                    slot,
+                    Pending {
+                        refcnt: 1,
+                        queued: 0,
+                    },
+                );
+            }
+        }
+        drain.again(Instant::now());
     }
 
-    /// The listeners that were watched from the commit on.
-    pub(crate) fn slots(&self) -> Vec<Slot> {
-        self.listeners.keys().copied().collect()
-    }
-
-    /// Whether every listener has been seen empty.
-    pub(crate) fn is_over(&self) -> bool {
-        self.listeners
-            .values()
-            .all(|(_, steps)| steps.empty_after_ms().is_some())
-    }
-
-    /// What is pending on all listeners together, by their last readings.
-    pub(crate) fn total(&self) -> DrainStep {
-        let mut total = DrainStep {
-            after_ms: self.elapsed_ms(),
-            ..DrainStep::default()
+    fn drained(&mut self, drain: &Drain, context: &mut Context) {
+        let (id, keep) = (drain.generation, drain.keep);
+        let name = self.generation_name(id);
+        self.plan.drained(id, keep);
+        let (end, event) = if keep {
+            (DrainEnd::Standby, Event::Standby)
+        } else {
+            (DrainEnd::Drained, Event::Drained)
         };
-        for (_, steps) in self.listeners.values() {
-            if let Some((_, pending)) = steps.readings().last() {
-                total.queued += u64::from(pending.queued);
-                total.half_open += u64::from(pending.half_open());
-            }
+        let certificate = drain.certificate(end);
+        let after = certificate.drained_after_ms.unwrap_or(0);
+        let then = if keep { "; kept for a rollback" } else { "" };
+        self.note(&name, format!("drained {after} ms after the commit{then}"));
+        self.tell(id, event, context);
+        if let Some(waiter) = drain.waiter {
+            context.peers.send(waiter.peer, Reply::Drained(certificate));
         }
-        total
-    }
-
-    /// What was pending on all listeners together at the first reading after the commit.
-    pub(crate) fn at_commit(&self) -> DrainStep {
-        let mut total = DrainStep::default();
-        for (_, steps) in self.listeners.values() {
-            if let Some((_, pending)) = steps.readings().first() {
-                total.queued += u64::from(pending.queued);
-                total.half_open += u64::from(pending.half_open());
-            }
-        }
-        total
-    }
-
-    /// The account of the drain so far.
-    pub(crate) fn certificate(&self, end: DrainEnd) -> Certificate {
-        let empty = self
-            .listeners
-            .values()
-            .map(|(_, steps)| steps.empty_after_ms());
-        let all_empty: Option<Vec<u64>> = empty.collect();
-        Certificate {
-            flip: self.flip.clone(),
-            end,
-            drained_after_ms: all_empty.map(|times| times.into_iter().max().unwrap_or(0)),
-            listeners: self
-                .listeners
-                .iter()
-                .map(|(slot, (address, steps))| ListenerDrain {
-                    slot: *slot,
-                    address: *address,
-                    steps: steps.readings().iter().map(step).collect(),
-                    empty_after_ms: steps.empty_after_ms(),
-                })
-                .collect(),
-        }
-    }
-
-    fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-fn step((after_ms, pending): &(u64, Pending)) -> DrainStep {
-    DrainStep {
-        after_ms: *after_ms,
-        queued: u64::from(pending.queued),
-        half_open: u64::from(pending.half_open()),
+        self.plan.forget(id);
     }
 }

@@ -96,6 +96,7 @@ pub(crate) fn planned(service: &str, error: &PlanError) -> Refusal {
         PlanError::StillWorking { .. } => ErrorCode::StillWorking,
         PlanError::StillDraining { .. } => ErrorCode::StillDraining,
         PlanError::GenerationClosed { .. } => ErrorCode::GenerationClosed,
+        PlanError::RegisteredAlready { .. } => ErrorCode::BadListener,
         PlanError::TooManyEndpoints | PlanError::TooManyListeners { .. } => ErrorCode::LimitReached,
         _ => ErrorCode::BadMessage,
     };

@@ -8,14 +8,18 @@
 //! talk to it by messages. What may happen to a service is decided in `synflip-plan`; what
 //! happens in the kernel is done by `synflip-bpf`; this crate is between the two.
 
+mod certificate;
 mod closing;
 mod config;
 mod custody;
 pub mod doctor;
 mod drain;
 mod error;
+mod flip;
 mod limits;
 mod queues;
+mod recovery;
+mod registration;
 mod registry;
 mod selftest;
 mod server;

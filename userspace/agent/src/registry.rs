@@ -12,12 +12,8 @@ use synflip_wire::{ErrorCode, Name, Refusal, Register, Reply, Request};
 use tokio::{sync::mpsc, time};
 
 use crate::{
-    Config,
-    error::kernel,
-    limits,
-    queues::ListenTables,
-    service::{self, Asked, Service},
-    status,
+    Config, error::kernel, flip::Asked, limits, queues::ListenTables, registration::inspect,
+    service::Service, status,
 };
 
 /// What the owner of the state is told.
@@ -111,7 +107,7 @@ impl Peers {
 /// All state of the agent.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    config: Config,
+    pub(crate) config: Config,
     pub(crate) services: BTreeMap<Name, Service>,
     pub(crate) context: Context,
     pub(crate) started_at_ms: u64,
@@ -288,18 +284,21 @@ impl Registry {
             return Err(bad(text));
         }
         let generation = member_of.map(|(_, joined)| joined).or(generation);
-        let (listeners, netns) = service::inspect(&listeners, fds)?;
+        let (listeners, netns) = inspect(&listeners, fds)?;
         match self.services.get(&name) {
             Some(service) if uid != service.owner_uid && uid != 0 => {
                 return Err(not_allowed(&name, uid, service.owner_uid));
             }
             Some(_) => {}
-            None => self.found(&name, uid, &netns)?,
+            None => self.found(&name, uid)?,
         }
         let Some(service) = self.services.get_mut(&name) else {
             return Err(bad(format!("{name} is gone")));
         };
-        let joined = service.register(peer, generation.as_ref(), listeners)?;
+        if service.tables.is_none() {
+            service.tables = Some(open_tables(&name, &netns)?);
+        }
+        let joined = service.register(peer, generation.as_ref(), listeners, &mut self.context)?;
         if let Some(peer) = self.context.peers.0.get_mut(&peer) {
             peer.member_of = Some((name.clone(), joined.clone()));
         }
@@ -310,7 +309,7 @@ impl Registry {
     }
 
     /// Makes a service; its owner is whoever registers first.
-    fn found(&mut self, name: &Name, uid: u32, netns: &OwnedFd) -> Result<(), Refusal> {
+    fn found(&mut self, name: &Name, uid: u32) -> Result<(), Refusal> {
         if self.services.len() >= limits::SERVICES {
             let text = format!(
                 "this agent has {} services, and takes no more",
@@ -318,18 +317,11 @@ impl Registry {
             );
             return Err(Refusal::new(ErrorCode::LimitReached, text));
         }
-        let tables = ListenTables::open(netns.as_fd()).map_err(|error| {
-            let text = format!(
-                "{name}: the listener tables of its network namespace cannot be read (another \
-                 namespace than the agent's needs CAP_SYS_ADMIN): {error}"
-            );
-            Refusal::new(ErrorCode::Kernel, text)
-        })?;
         let dir = service_dir(&self.config.bpffs, name.as_str());
         let (steering, publisher) =
             Steering::open(dir, self.config.object.clone(), self.context.variant)
                 .map_err(|error| kernel(&error))?;
-        let service = Service::new(name.clone(), uid, steering, publisher, tables);
+        let service = Service::new(name.clone(), uid, steering, publisher);
         self.services.insert(name.clone(), service);
         tracing::info!(service = %name, owner_uid = uid, "new service");
         Ok(())
@@ -439,6 +431,7 @@ impl Registry {
 impl Service {
     /// Does what follows from what has happened to this service.
     fn settle(&mut self, now: Instant, hold: Duration, context: &mut Context) {
+        self.watch_absent(now);
         self.watch_drains(now, context);
         if !self.plan.is_committing() {
             self.keep_working(context);
@@ -477,7 +470,12 @@ impl Service {
     }
 
     fn is_over(&self) -> bool {
-        self.custody.is_empty() && !self.plan.is_committing()
+        let served = self
+            .plan
+            .generations()
+            .iter()
+            .any(synflip_plan::Generation::is_served);
+        self.custody.is_empty() && !served && !self.plan.is_committing()
     }
 
     /// When something has to be looked at again.
@@ -488,8 +486,22 @@ impl Service {
                 .flatten()
         });
         let held = self.unserved_since.map(|since| since + hold);
-        drains.chain(self.close_again).chain(held).min()
+        drains
+            .chain(self.close_again)
+            .chain(self.absent_again)
+            .chain(held)
+            .min()
     }
+}
+
+fn open_tables(service: &Name, netns: &OwnedFd) -> Result<ListenTables, Refusal> {
+    ListenTables::open(netns.as_fd()).map_err(|error| {
+        let text = format!(
+            "{service}: the listener tables of its network namespace cannot be read (another \
+             namespace than the agent's needs CAP_SYS_ADMIN): {error}"
+        );
+        Refusal::new(ErrorCode::Kernel, text)
+    })
 }
 
 fn not_allowed(service: &Name, uid: u32, owner: u32) -> Refusal {

@@ -108,11 +108,14 @@ fn migration(config: &Config, variant: Variant, dir: PathBuf) -> Result<Option<b
             let cookie = socket.cookie().map_err(io())?;
             let member = Member {
                 cookie,
-                generation: 1,
+                state: MemberState::Tombstone,
                 endpoint: 0,
-                state: MemberState::Registered,
+                address: address(socket).map_err(io())?,
+                generation: 0,
+                name: Member::name_bytes("selftest"),
+                owner_uid: 0,
             };
-            steering.put(slot, member, socket.as_fd())?;
+            steering.put(slot, &member, socket.as_fd())?;
             cookies.push((slot, cookie));
         }
         steering.attach(0, old.as_fd())?;

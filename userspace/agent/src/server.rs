@@ -62,7 +62,9 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
         signal(SignalKind::interrupt()).map_err(AgentError::io("handling SIGINT"))?;
     let (messages, inbox) = mpsc::channel(limits::OUTBOX);
     let socket = config.socket.clone();
-    let registry = tokio::spawn(Registry::new(config, found.variant, messages.clone()).run(inbox));
+    let mut registry = Registry::new(config, found.variant, messages.clone());
+    registry.recover()?;
+    let registry = tokio::spawn(registry.run(inbox));
     tracing::info!(socket = %socket.display(), pid = std::process::id(), "ready");
     // Not under systemd there is nobody to notify.
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));

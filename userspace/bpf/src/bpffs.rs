@@ -42,8 +42,30 @@ pub fn service_dir(bpffs: &Path, service: &str) -> PathBuf {
     root(bpffs).join(service)
 }
 
+/// The services that have pins of this version.
+///
+/// # Errors
+/// [`BpfError::Pin`] when they cannot be listed.
+pub fn services(bpffs: &Path) -> Result<Vec<String>, BpfError> {
+    let root = root(bpffs);
+    let failed = |source| BpfError::Pin {
+        op: "listing",
+        path: root.clone(),
+        source,
+    };
+    let entries = match fs::read_dir(&root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry.map_err(failed)?.file_name().into_string().ok());
+    }
+    Ok(names)
+}
+
 /// The directory that has one directory per service.
-pub(crate) fn root(bpffs: &Path) -> PathBuf {
+fn root(bpffs: &Path) -> PathBuf {
     bpffs
         .join("synflip")
         .join(format!("v{}", synflip_abi::VERSION))

@@ -13,7 +13,7 @@ mod sockets;
 mod steering;
 mod sys;
 
-pub use bpffs::{DEFAULT_BPFFS, prepare as prepare_bpffs, service_dir};
+pub use bpffs::{DEFAULT_BPFFS, prepare as prepare_bpffs, service_dir, services};
 pub use counters::{Outcomes, Selections};
 pub use error::BpfError;
 pub use object::{Object, Variant};

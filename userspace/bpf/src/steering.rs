@@ -155,21 +155,22 @@ impl Steering {
     pub fn put(
         &mut self,
         slot: u32,
-        member: Member,
+        member: &Member,
         listener: BorrowedFd<'_>,
     ) -> Result<(), BpfError> {
         self.counters.reset(slot)?;
         self.sockets.put(slot, listener)?;
-        self.note(slot, member)
+        self.note(slot, Some(member))
     }
 
     /// Notes what a slot is used for, for the agent that comes after.
     ///
     /// # Errors
     /// When the map cannot be written.
-    pub fn note(&mut self, slot: u32, member: Member) -> Result<(), BpfError> {
+    pub fn note(&mut self, slot: u32, member: Option<&Member>) -> Result<(), BpfError> {
+        let words = member.map_or(Member::FREE, Member::pack);
         self.members
-            .set(slot, member.pack(), 0)
+            .set(slot, words, 0)
             .map_err(BpfError::map("writing", MEMBERS))
     }
 
@@ -179,19 +180,19 @@ impl Steering {
     /// When a map cannot be written.
     pub fn clear(&mut self, slot: u32) -> Result<(), BpfError> {
         self.sockets.clear(slot)?;
-        self.note(slot, Member::default())
+        self.note(slot, None)
     }
 
     /// What is noted of a slot, and the cookie of the listener that is in it now.
     ///
     /// # Errors
     /// When a map cannot be read.
-    pub fn member(&self, slot: u32) -> Result<(Member, Option<u64>), BpfError> {
+    pub fn member(&self, slot: u32) -> Result<(Option<Member>, Option<u64>), BpfError> {
         let words = self
             .members
             .get(&slot, 0)
             .map_err(BpfError::map("reading", MEMBERS))?;
-        Ok((Member::unpack(words), self.sockets.cookie(slot)?))
+        Ok((Member::unpack(&words), self.sockets.cookie(slot)?))
     }
 
     /// What came of an endpoint's runs.

@@ -85,6 +85,12 @@ pub enum PlanError {
         /// What it is doing.
         phase: Phase,
     },
+    /// A process that is connected serves the listener already.
+    #[error("{address}: this listener is registered already")]
+    RegisteredAlready {
+        /// Its address.
+        address: SocketAddr,
+    },
     /// The name has a meaning of its own.
     #[error("\"latest\" cannot be a generation's name: flip --to latest means the newest one")]
     ReservedName,

@@ -10,6 +10,11 @@ pub struct GenerationId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProcessId(pub u64);
 
+impl ProcessId {
+    /// The process of a listener that an earlier agent has left, until it comes back.
+    pub const ABSENT: Self = Self(0);
+}
+
 /// What a generation is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {

@@ -46,20 +46,22 @@ pub struct Joined {
     pub generation: GenerationId,
     /// A slot for each listener, in order.
     pub slots: Vec<Slot>,
+    /// Those of them that the listeners are in already: it has come back to them.
+    pub known: Vec<Slot>,
 }
 
 /// A service.
 #[derive(Clone, Debug)]
 pub struct Service {
-    endpoints: Vec<SocketAddr>,
-    generations: Vec<Generation>,
+    pub(crate) endpoints: Vec<SocketAddr>,
+    pub(crate) generations: Vec<Generation>,
     tombstones: Vec<Member>,
-    slots: Slots,
-    working: Option<GenerationId>,
-    previous: Option<GenerationId>,
-    epoch: u64,
-    last_id: u32,
-    published: Option<Table>,
+    pub(crate) slots: Slots,
+    pub(crate) working: Option<GenerationId>,
+    pub(crate) previous: Option<GenerationId>,
+    pub(crate) epoch: u64,
+    pub(crate) last_id: u32,
+    pub(crate) published: Option<Table>,
     committing: Option<Change>,
 }
 
@@ -88,10 +90,13 @@ impl Service {
 
     /// A process joins a generation with listeners: address and socket cookie of each.
     ///
-    /// Without a name it founds a generation of its own.
+    /// Without a name it founds a generation of its own. Listeners that are known, and that no
+    /// process serves at the moment, are taken up again where they were, whatever has become of
+    /// their generation meanwhile.
     ///
     /// # Errors
-    /// [`PlanError::GenerationClosed`], [`PlanError::ReservedName`], or a bound is reached.
+    /// [`PlanError::GenerationClosed`], [`PlanError::ReservedName`],
+    /// [`PlanError::RegisteredAlready`], or a bound is reached.
     pub fn join(
         &mut self,
         process: ProcessId,
@@ -101,8 +106,19 @@ impl Service {
         if name == Some("latest") {
             return Err(PlanError::ReservedName);
         }
-        let known = name.and_then(|name| self.generations.iter().position(|g| g.name == name));
-        if let Some(generation) = known.map(|index| &self.generations[index])
+        let mut returning = None;
+        for (address, cookie) in listeners {
+            match self.find(*cookie) {
+                Some((_, member)) if member.served && member.process != ProcessId::ABSENT => {
+                    return Err(PlanError::RegisteredAlready { address: *address });
+                }
+                Some((index, _)) => returning = Some(index),
+                None => {}
+            }
+        }
+        let named = name.and_then(|name| self.generations.iter().position(|g| g.name == name));
+        if let Some(generation) = named.map(|index| &self.generations[index])
+            && returning != named
             && matches!(
                 generation.phase,
                 Phase::Draining | Phase::Standby | Phase::Drained
@@ -126,12 +142,19 @@ impl Service {
         }
 
         self.endpoints = endpoints;
-        let index = known.unwrap_or_else(|| self.found(name));
+        let index = returning.or(named).unwrap_or_else(|| self.found(name));
+        let generation = self.generations[index].id;
         let mut joined = Joined {
-            generation: self.generations[index].id,
+            generation,
             slots: Vec::new(),
+            known: Vec::new(),
         };
         for (address, cookie) in listeners {
+            if let Some(member) = self.take_up(*cookie, process) {
+                joined.slots.push(member);
+                joined.known.push(member);
+                continue;
+            }
             let place = self.endpoints.iter().position(|known| known == address);
             // Both were made sure of above.
             let (Some(place), Some(slot)) = (place, self.slots.take()) else {
@@ -148,6 +171,28 @@ impl Service {
             });
         }
         Ok(joined)
+    }
+
+    /// The listener with this cookie, and the index of its generation.
+    fn find(&self, cookie: u64) -> Option<(usize, &Member)> {
+        self.generations
+            .iter()
+            .enumerate()
+            .find_map(|(index, generation)| {
+                let member = generation
+                    .members
+                    .iter()
+                    .find(|member| member.cookie == cookie)?;
+                Some((index, member))
+            })
+    }
+
+    /// Gives a known listener to the process that serves it now.
+    fn take_up(&mut self, cookie: u64, process: ProcessId) -> Option<Slot> {
+        let mut members = self.generations.iter_mut().flat_map(|g| &mut g.members);
+        let member = members.find(|member| member.cookie == cookie)?;
+        (member.process, member.served) = (process, true);
+        Some(member.slot)
     }
 
     /// Adds an empty generation; returns its index.
@@ -171,9 +216,13 @@ impl Service {
             .unwrap_or_default()
     }
 
-    /// Undoes a join whose listeners could not be put in place.
+    /// Undoes a join whose listeners could not be put in place; known ones stay where they are.
     pub fn unjoin(&mut self, joined: &Joined) {
-        for slot in &joined.slots {
+        for slot in joined
+            .slots
+            .iter()
+            .filter(|slot| !joined.known.contains(slot))
+        {
             self.closed(*slot);
         }
     }
@@ -208,8 +257,13 @@ impl Service {
 
     /// A listener was closed or shut down by its server.
     pub fn lose(&mut self, slot: Slot) {
-        let members = self.generations.iter_mut().flat_map(|generation| &mut generation.members);
-        members.filter(|member| member.slot == slot).for_each(|member| member.served = false);
+        let members = self
+            .generations
+            .iter_mut()
+            .flat_map(|generation| &mut generation.members);
+        members
+            .filter(|member| member.slot == slot)
+            .for_each(|member| member.served = false);
     }
 
     /// Begins a flip. It is over when [`Self::commit`] or [`Self::abort`] has been called.
@@ -262,7 +316,7 @@ impl Service {
             epoch: self.epoch + 1,
         };
         let change = Change {
-            table: self.table_of(to),
+            table: self.table_of(to, flip.epoch),
             flip: Some(flip),
         };
         self.committing = Some(change.clone());
@@ -276,7 +330,7 @@ impl Service {
     /// new connections wait in them.
     pub fn begin_refresh(&mut self) -> Option<Change> {
         let working = self.working.and_then(|id| self.generation(id))?;
-        let table = self.table_of(working);
+        let table = self.table_of(working, self.epoch);
         if self.committing.is_some() || self.published.as_ref() == Some(&table) {
             return None;
         }
@@ -475,12 +529,12 @@ impl Service {
             })
     }
 
-    fn table_of(&self, generation: &Generation) -> Table {
+    fn table_of(&self, generation: &Generation, epoch: u64) -> Table {
         let endpoints = 0..u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX);
         let lists: Vec<_> = endpoints
             .map(|endpoint| generation.eligible(endpoint))
             .collect();
-        Table::new(lists.iter().map(Vec::as_slice))
+        Table::new(lists.iter().map(Vec::as_slice)).of(generation.id, epoch)
     }
 
     /// The endpoints that the working generation has listeners on.
@@ -501,6 +555,17 @@ impl Service {
         self.generations
             .iter_mut()
             .find(|generation| generation.id == id)
+    }
+
+    /// The socket cookie of the listener that is meant by a slot.
+    pub fn cookie(&self, slot: Slot) -> Option<u64> {
+        let mut members = self
+            .generations
+            .iter()
+            .flat_map(|generation| &generation.members);
+        members
+            .find(|member| member.slot == slot)
+            .map(|member| member.cookie)
     }
 
     /// All generations, oldest first.

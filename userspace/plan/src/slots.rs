@@ -25,6 +25,12 @@ impl Slots {
         u32::try_from(index).ok()
     }
 
+    /// Takes this slot; false if it is taken already or there is no such slot.
+    pub(crate) fn take_this(&mut self, slot: Slot) -> bool {
+        let free = self.taken.get_mut(slot as usize).filter(|taken| !**taken);
+        free.map(|taken| *taken = true).is_some()
+    }
+
     pub(crate) fn give_back(&mut self, slot: Slot) {
         if let Some(taken) = self.taken.get_mut(slot as usize) {
             *taken = false;

@@ -1,8 +1,10 @@
 //! Building and reading slot tables.
 
-use synflip_abi::{HEADER_WORDS, MAX_ENDPOINTS, MAX_SLOTS, Span, TABLE_WORDS};
+use synflip_abi::{
+    EPOCH_WORD, GENERATION_WORD, HEADER_WORDS, MAX_ENDPOINTS, MAX_SLOTS, Span, TABLE_WORDS,
+};
 
-use crate::Slot;
+use crate::{GenerationId, Slot};
 
 /// A slot table: for each endpoint, the slots that its new connections are spread over.
 ///
@@ -50,13 +52,32 @@ impl Table {
         let fits = |word: &u32| {
             let span = Span::unpack(*word);
             span.count == 0
-                || (span.begin >= HEADER_WORDS && span.begin + span.count <= TABLE_WORDS)
+                || (span.begin >= HEADER_WORDS && span.begin + span.count <= GENERATION_WORD)
         };
         let valid =
             words.len() == TABLE_WORDS as usize && words[..HEADER_WORDS as usize].iter().all(fits);
         valid.then(|| Self {
             words: words.into(),
         })
+    }
+
+    /// Marks the table as that of a generation, and of the flip that makes it work.
+    #[must_use]
+    pub fn of(mut self, generation: GenerationId, epoch: u64) -> Self {
+        self.words[GENERATION_WORD as usize] = generation.0;
+        // Only ever compared for what an operator has seen last: the low half will do.
+        self.words[EPOCH_WORD as usize] = u32::try_from(epoch & 0xffff_ffff).unwrap_or(0);
+        self
+    }
+
+    /// The generation that the table makes work.
+    pub fn generation(&self) -> GenerationId {
+        GenerationId(self.words[GENERATION_WORD as usize])
+    }
+
+    /// The count of flips that it belongs to.
+    pub fn epoch(&self) -> u64 {
+        u64::from(self.words[EPOCH_WORD as usize])
     }
 
     /// The words that are stored in the kernel's map.

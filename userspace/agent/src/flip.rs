@@ -1,0 +1,211 @@
+//! The flip: from an operator's request to the table that the kernel follows.
+
+use std::time::{Duration, Instant};
+
+use synflip_abi::MemberState;
+use synflip_bpf::{BpfError, Published, Publisher};
+use synflip_plan::{Change, Flip, GenerationId, ProcessId, Target};
+use synflip_wire::{Committed, DrainEnd, Event, Refusal, Reply};
+
+use crate::{
+    certificate::{Drain, Waiter},
+    error::{chain, kernel, planned},
+    registry::{Context, Message},
+    service::Service,
+    timeline::unix_ms,
+};
+
+/// A flip that a peer has asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) peer: ProcessId,
+    pub(crate) drain: Duration,
+    pub(crate) keep: bool,
+}
+
+impl Service {
+    /// Begins a flip: stops 3 to 5 of the way that ARCHITECTURE.md describes.
+    pub(crate) fn flip(
+        &mut self,
+        target: &Target,
+        if_epoch: Option<u64>,
+        asked: Option<Asked>,
+        context: &Context,
+    ) -> Result<(), Refusal> {
+        let change = self
+            .plan
+            .begin_flip(target, if_epoch)
+            .map_err(|error| planned(self.name.as_str(), &error))?;
+        self.asked = asked;
+        self.begin(change, context);
+        Ok(())
+    }
+
+    /// Hands a table to a thread that may block for the grace period.
+    pub(crate) fn begin(&mut self, change: Change, context: &Context) {
+        let Some(mut publisher) = self.publisher.take() else {
+            // The plan allows one change at a time, and each gives the publisher back.
+            return self.plan.abort();
+        };
+        let plan = &self.plan;
+        let cookie = |slot| plan.cookie(slot).unwrap_or_default();
+        let members: Vec<_> = change
+            .table
+            .all_slots()
+            .map(|slot| (slot, cookie(slot)))
+            .collect();
+        let (service, messages) = (self.name.clone(), context.messages.clone());
+        tokio::task::spawn_blocking(move || {
+            let result = publisher.publish(change.table.words(), &members);
+            let message = Message::Published {
+                service,
+                publisher,
+                change,
+                result,
+            };
+            // Without a receiver the agent is ending, and the table stands.
+            drop(messages.blocking_send(message));
+        });
+    }
+
+    /// The kernel has taken a table, or refused it.
+    pub(crate) fn published(
+        &mut self,
+        publisher: Publisher,
+        change: &Change,
+        result: Result<Published, BpfError>,
+        context: &mut Context,
+    ) {
+        self.publisher = Some(publisher);
+        let asked = self.asked.take();
+        match result {
+            Ok(published) => {
+                self.plan.commit();
+                let listeners = change.table.all_slots().count();
+                match &change.flip {
+                    Some(flip) => self.flipped(flip, listeners, published, asked, context),
+                    None => self.refreshed(listeners),
+                }
+            }
+            Err(error) => {
+                self.plan.abort();
+                // Its server has shut it down: without it the next attempt can succeed.
+                if let BpfError::ListenerGone { slot } = error {
+                    self.plan.lose(slot);
+                }
+                tracing::warn!(service = %self.name, "not published: {}", chain(&error));
+                if let Some(asked) = asked {
+                    context
+                        .peers
+                        .send(asked.peer, Reply::Refused(kernel(&error)));
+                }
+            }
+        }
+    }
+
+    fn refreshed(&mut self, listeners: usize) {
+        if let Some(working) = self.plan.working() {
+            let name = self.generation_name(working);
+            self.note(&name, format!("works with {listeners} listeners now"));
+        }
+    }
+
+    fn flipped(
+        &mut self,
+        flip: &Flip,
+        listeners: usize,
+        published: Published,
+        asked: Option<Asked>,
+        context: &mut Context,
+    ) {
+        let committed = Committed {
+            service: self.name.clone(),
+            from: flip.from.map(|id| self.generation_name(id)),
+            to: self.generation_name(flip.to),
+            epoch: flip.epoch,
+            listeners,
+            commit_ms: published.took.as_secs_f64() * 1e3,
+            committed_at_ms: unix_ms(),
+        };
+        self.supersede(flip.to, context);
+        self.each_listener(flip.to, |listener| listener.end_drain());
+        self.note(&committed.to, format!("working since epoch {}", flip.epoch));
+        self.tell(flip.to, Event::Working, context);
+        if let Some(asked) = asked {
+            context
+                .peers
+                .send(asked.peer, Reply::Committed(committed.clone()));
+        }
+        let waiter = asked
+            .filter(|asked| !asked.drain.is_zero())
+            .map(|asked| Waiter {
+                peer: asked.peer,
+                deadline: Instant::now() + asked.drain,
+            });
+        let Some(from) = flip.from else {
+            return self.nothing_to_drain(committed, waiter, context);
+        };
+        self.each_listener(from, |listener| listener.begin_drain());
+        self.tell(from, Event::Draining, context);
+        let keep = asked.is_some_and(|asked| asked.keep);
+        self.remark_all(flip.to, MemberState::Registered);
+        if keep {
+            self.remark_all(from, MemberState::Kept);
+        }
+        let members = self.plan.generation(from).map(|old| old.members.clone());
+        let custody = &self.custody;
+        let old = members
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|member| {
+                custody
+                    .get(&member.slot)
+                    .map(|listener| (member.slot, listener.address))
+            });
+        let mut drain = Drain::new(from, committed, keep, waiter, old);
+        self.sample(&mut drain);
+        let pending = drain.at_commit();
+        let name = self.generation_name(from);
+        let (queued, half_open) = (pending.queued, pending.half_open);
+        self.note(
+            &name,
+            format!("draining: {queued} queued, {half_open} half-open"),
+        );
+        self.drains.push(drain);
+    }
+
+    /// The first generation replaces nobody.
+    fn nothing_to_drain(
+        &self,
+        committed: Committed,
+        waiter: Option<Waiter>,
+        context: &mut Context,
+    ) {
+        if let (Some(waiter), Some(to)) = (waiter, self.plan.working()) {
+            let drain = Drain::new(to, committed, false, None, []);
+            let certificate = drain.certificate(DrainEnd::Drained);
+            context.peers.send(waiter.peer, Reply::Drained(certificate));
+        }
+    }
+
+    /// A generation works again: whoever waits for its drain waits for something that is over.
+    pub(crate) fn supersede(&mut self, id: GenerationId, context: &mut Context) {
+        for drain in self.drains.extract_if(.., |drain| drain.generation == id) {
+            if let Some(waiter) = drain.waiter {
+                let certificate = drain.certificate(DrainEnd::Superseded);
+                context.peers.send(waiter.peer, Reply::Drained(certificate));
+            }
+        }
+    }
+
+    /// Notes for the agent that comes after what a generation's listeners are kept for.
+    fn remark_all(&mut self, id: GenerationId, state: MemberState) {
+        let members = self
+            .plan
+            .generation(id)
+            .map(|generation| generation.members.clone());
+        for member in members.unwrap_or_default() {
+            self.remark(member.slot, state);
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Taking up what an earlier agent has left in the kernel.
+
+use std::time::{Duration, Instant};
+
+use synflip_abi::{MAX_SLOTS, Member as Note, MemberState};
+use synflip_bpf::{BpfError, Publisher, Steering, service_dir, services};
+use synflip_plan::{GenerationId, Left, Phase, Slot, Table};
+use synflip_wire::{Committed, Event, Name};
+
+use crate::{
+    AgentError,
+    certificate::Drain,
+    error::chain,
+    registry::{Context, Registry},
+    service::Service,
+    timeline::unix_ms,
+};
+
+/// Time between two looks at listeners whose processes have not come back.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl Registry {
+    /// Takes up every service that has pins and a listener that is still open; removes the pins
+    /// of the others.
+    ///
+    /// Nothing changes for new connections: the kernel has gone on steering, and does.
+    pub(crate) fn recover(&mut self) -> Result<(), AgentError> {
+        for name in services(&self.config.bpffs)? {
+            let dir = service_dir(&self.config.bpffs, &name);
+            let opened = Steering::open(
+                dir.clone(),
+                self.config.object.clone(),
+                self.context.variant,
+            );
+            let (mut steering, publisher) = match opened {
+                Ok(opened) => opened,
+                Err(error @ BpfError::Foreign { .. }) => {
+                    tracing::warn!(service = name, "pins removed: {}", chain(&error));
+                    std::fs::remove_dir_all(dir).map_err(AgentError::io("removing old pins"))?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let left = listeners(&mut steering)?;
+            let (Ok(parsed), Some((_, first))) = (name.parse::<Name>(), left.first()) else {
+                steering.unpin()?;
+                tracing::info!(service = name, "pins removed: no listener of it is open");
+                continue;
+            };
+            let service = restore(parsed.clone(), first.owner_uid, &left, steering, publisher)?;
+            self.services.insert(parsed, service);
+        }
+        Ok(())
+    }
+}
+
+/// The noted listeners that are still open; other slots are emptied.
+fn listeners(steering: &mut Steering) -> Result<Vec<(Slot, Note)>, BpfError> {
+    let mut left = Vec::new();
+    for slot in 0..MAX_SLOTS {
+        match steering.member(slot)? {
+            (Some(note), Some(cookie))
+                if note.cookie == cookie && note.state != MemberState::Tombstone =>
+            {
+                left.push((slot, note));
+            }
+            (None, None) => {}
+            _ => steering.clear(slot)?,
+        }
+    }
+    Ok(left)
+}
+
+fn restore(
+    name: Name,
+    owner_uid: u32,
+    notes: &[(Slot, Note)],
+    steering: Steering,
+    publisher: Publisher,
+) -> Result<Service, BpfError> {
+    let left: Vec<Left> = notes
+        .iter()
+        .map(|(slot, note)| Left {
+            slot: *slot,
+            cookie: note.cookie,
+            endpoint: note.endpoint,
+            address: note.address,
+            generation: GenerationId(note.generation),
+            name: note.name().unwrap_or_default().to_owned(),
+            keep: note.state == MemberState::Kept,
+        })
+        .collect();
+    let published = publisher.published()?.and_then(Table::from_words);
+    let mut service = Service::new(name, owner_uid, steering, publisher);
+    service.plan = synflip_plan::Service::restored(published, &left);
+    service.resume_drains(&left);
+    let count = left.len();
+    tracing::info!(service = %service.name, listeners = count, "taken up where it was left");
+    Ok(service)
+}
+
+impl Service {
+    /// Goes on with the drains that were under way.
+    fn resume_drains(&mut self, left: &[Left]) {
+        let Some(working) = self.plan.working() else {
+            return;
+        };
+        let draining: Vec<GenerationId> = self
+            .plan
+            .generations()
+            .iter()
+            .filter(|generation| generation.phase == Phase::Draining)
+            .map(|generation| generation.id)
+            .collect();
+        for id in draining {
+            let its = || left.iter().filter(|listener| listener.generation == id);
+            let flip = Committed {
+                service: self.name.clone(),
+                from: Some(self.generation_name(id)),
+                to: self.generation_name(working),
+                epoch: self.plan.epoch(),
+                listeners: 0,
+                commit_ms: 0.0,
+                committed_at_ms: unix_ms(),
+            };
+            let keep = its().any(|listener| listener.keep);
+            let listeners = its().map(|listener| (listener.slot, listener.address));
+            self.drains
+                .push(Drain::new(id, flip, keep, None, listeners));
+        }
+    }
+
+    /// Tells a process that has come back what has become of its generation.
+    pub(crate) fn greet(&self, id: GenerationId, context: &mut Context) {
+        let event = match self.plan.generation(id).map(|generation| generation.phase) {
+            Some(Phase::Working) => Event::Working,
+            Some(Phase::Draining) => Event::Draining,
+            Some(Phase::Standby) => Event::Standby,
+            Some(Phase::Drained) => Event::Drained,
+            Some(Phase::Registered | Phase::Ready) | None => return,
+        };
+        self.tell(id, event, context);
+    }
+
+    /// Looks whether the listeners whose processes have not come back are still open.
+    pub(crate) fn watch_absent(&mut self, now: Instant) {
+        if self.absent_again.is_some_and(|again| again > now) {
+            return;
+        }
+        self.absent_again = None;
+        for member in self.plan.absent() {
+            match self.steering.member(member.slot) {
+                Ok((_, Some(cookie))) if cookie == member.cookie => {
+                    self.absent_again = Some(now + AGAIN);
+                }
+                Ok(_) => self.plan.lose(member.slot),
+                Err(error) => tracing::warn!(service = %self.name, "{}", chain(&error)),
+            }
+        }
+    }
+}
