@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use synflip_bpf::Object;
+use synflip_bpf::{Object, Variant};
 
 /// How the agent is to run.
 #[derive(Clone, Debug)]
@@ -18,9 +18,17 @@ pub struct Config {
     /// Keep a drained listener open where closing it would lose SYNs. Only a test that shows why
     /// turns this off.
     pub tombstones: bool,
+    /// Have the kernel move what is pending on a listener that closes, if it can. Tests turn this
+    /// off to be on a kernel before 5.14.
+    pub migration: bool,
 }
 
 impl Config {
     /// Default of [`Self::hold`], in seconds.
     pub const HOLD_SECS: u64 = 30;
+
+    /// The program to use on a kernel that takes `best`.
+    pub(crate) const fn variant(&self, best: Variant) -> Variant {
+        if self.migration { best } else { Variant::Select }
+    }
 }

@@ -51,8 +51,8 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     raise_limits();
     prepare_bpffs(&config.bpffs)?;
     let _bpffs_lock = lock(&config.bpffs)?;
-    let found = probe(&config.object)?;
-    let facts = selftest::run(&config, found.variant)?;
+    let variant = config.variant(probe(&config.object)?.variant);
+    let facts = selftest::run(&config, variant)?;
     facts.log();
 
     let (listener, _socket_lock) = listen(&config.socket)?;
@@ -62,7 +62,7 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
         signal(SignalKind::interrupt()).map_err(AgentError::io("handling SIGINT"))?;
     let (messages, inbox) = mpsc::channel(limits::OUTBOX);
     let socket = config.socket.clone();
-    let mut registry = Registry::new(config, found.variant, messages.clone());
+    let mut registry = Registry::new(config, variant, messages.clone());
     registry.recover()?;
     let registry = tokio::spawn(registry.run(inbox));
     tracing::info!(socket = %socket.display(), pid = std::process::id(), "ready");

@@ -7,11 +7,7 @@ use synflip_wire::{
     ServiceStatus, Status,
 };
 
-use crate::{
-    error::kernel,
-    registry::{Peers, Registry},
-    service::Service,
-};
+use crate::{error::kernel, peers::Peers, registry::Registry, service::Service};
 
 /// The status of one service, or of all.
 pub(crate) fn of(registry: &mut Registry, service: Option<&Name>) -> Result<Reply, Refusal> {

@@ -1,0 +1,59 @@
+//! Who is connected to the control socket.
+
+use std::collections::HashMap;
+
+use synflip_plan::ProcessId;
+use synflip_wire::{Name, Reply};
+use tokio::sync::mpsc;
+
+use crate::limits;
+
+/// A connected peer.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) uid: u32,
+    pub(crate) pid: u32,
+    /// None once it has failed to read what it was sent.
+    pub(crate) outbox: Option<mpsc::Sender<Reply>>,
+    /// The service and generation it has registered for.
+    pub(crate) member_of: Option<(Name, Name)>,
+}
+
+/// The connected peers.
+#[derive(Debug, Default)]
+pub(crate) struct Peers(pub(crate) HashMap<ProcessId, Peer>);
+
+impl Peers {
+    /// Sends a message; a peer that does not read loses its connection.
+    pub(crate) fn send(&mut self, peer: ProcessId, reply: Reply) {
+        let Some(peer) = self.0.get_mut(&peer) else {
+            return;
+        };
+        let full = peer
+            .outbox
+            .as_ref()
+            .is_some_and(|outbox| outbox.try_send(reply).is_err());
+        if full {
+            tracing::warn!(
+                pid = peer.pid,
+                "does not read what it is sent; disconnected"
+            );
+            peer.outbox = None;
+        }
+    }
+
+    /// Sends a message that may be left out, if the peer has read what it was sent before.
+    pub(crate) fn hint(&self, peer: ProcessId, reply: Reply) {
+        let outbox = self.0.get(&peer).and_then(|peer| peer.outbox.as_ref());
+        if let Some(permit) = outbox
+            .filter(|outbox| outbox.capacity() > limits::OUTBOX / 2)
+            .and_then(|outbox| outbox.try_reserve().ok())
+        {
+            permit.send(reply);
+        }
+    }
+
+    pub(crate) fn get(&self, peer: ProcessId) -> Option<&Peer> {
+        self.0.get(&peer)
+    }
+}
