@@ -38,6 +38,7 @@ pub(crate) fn run(args: AgentArgs, socket: PathBuf) -> anyhow::Result<Done> {
         hold: Duration::from_secs(args.hold),
         object,
         tombstones: !args.no_tombstones,
+        migration: !args.no_migration,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -69,6 +69,9 @@ pub(crate) struct AgentArgs {
     /// Close drained listeners even where that loses SYNs: for the test that shows why not to.
     #[arg(long, hide = true)]
     pub(crate) no_tombstones: bool,
+    /// Do without migration, as kernels before 5.14 have to: for tests on a later one.
+    #[arg(long, hide = true)]
+    pub(crate) no_migration: bool,
 }
 
 #[derive(Debug, clap::Args)]

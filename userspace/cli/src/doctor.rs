@@ -17,6 +17,7 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<Done> {
         hold: Duration::ZERO,
         object: Object::default(),
         tombstones: true,
+        migration: true,
     };
     let report = examine(&config);
     if args.json {
