@@ -10,13 +10,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+        sockopt::{Timeout, set_socket_timeout},
+    },
+};
 
 use crate::{
     MAX_REPLY, MAX_REQUEST, Reply, Request, WireError,
     frame::{self, Frames},
     socket,
 };
+
+/// How long the agent may take over taking a connection or a message.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection to the agent.
 #[derive(Debug)]
@@ -32,11 +41,18 @@ impl Client {
     /// Those of `connect(2)`: `NotFound` or `ConnectionRefused` if no agent listens there,
     /// `PermissionDenied` if the socket's mode keeps this user out.
     pub fn connect(path: &Path) -> io::Result<Self> {
-        let stream = UnixStream::connect(path)?;
-        // A full socket must not stop a server for ever when the agent hangs.
-        stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+        let socket = socket_with(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        // An agent that hangs must not stop a server for ever: neither here, when its backlog is
+        // full, nor later, when the socket's buffer is.
+        set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
         Ok(Self {
-            stream,
+            stream: UnixStream::from(socket),
             frames: Frames::new(MAX_REPLY),
         })
     }
