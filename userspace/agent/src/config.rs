@@ -1,6 +1,6 @@
 //! What the operator can choose.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use synflip_bpf::{Object, Variant};
 
@@ -11,6 +11,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// The BPF file system to pin maps on.
     pub bpffs: PathBuf,
+    /// Where to answer scrapes for metrics, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// How long a service whose processes are all gone is held open for a successor.
     pub hold: Duration,
     /// The BPF object to load.
@@ -29,6 +31,10 @@ impl Config {
 
     /// The program to use on a kernel that takes `best`.
     pub(crate) const fn variant(&self, best: Variant) -> Variant {
-        if self.migration { best } else { Variant::Select }
+        if self.migration {
+            best
+        } else {
+            Variant::Select
+        }
     }
 }

@@ -17,6 +17,7 @@ mod drain;
 mod error;
 mod flip;
 mod limits;
+mod metrics;
 mod peers;
 mod queues;
 mod recovery;

@@ -19,3 +19,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Entries of a service's timeline.
 pub(crate) const TIMELINE: usize = 128;
+
+/// Connections to the metrics address at one time.
+pub(crate) const SCRAPES: usize = 16;

@@ -4,13 +4,17 @@ use std::{collections::BTreeMap, os::fd::OwnedFd, time::Instant};
 
 use synflip_bpf::{BpfError, Published, Publisher, Variant};
 use synflip_plan::{Change, ProcessId};
-use synflip_wire::{Name, Reply, Request};
-use tokio::{sync::mpsc, time};
+use synflip_wire::{Name, Reply, Request, Status};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time,
+};
 
 use crate::{
     Config,
     peers::{Peer, Peers},
     service::Service,
+    status,
 };
 
 /// What the owner of the state is told.
@@ -38,6 +42,8 @@ pub(crate) enum Message {
         change: Change,
         result: Result<Published, BpfError>,
     },
+    /// Somebody scrapes the metrics.
+    Scrape { answer: oneshot::Sender<Status> },
     /// The agent is to end.
     Stop,
 }
@@ -137,6 +143,11 @@ impl Registry {
                     service.published(publisher, &change, result, &mut self.context);
                 }
             }
+            Message::Scrape { answer } => match status::of(self, None) {
+                // Whoever asked may have gone away.
+                Ok(status) => drop(answer.send(status)),
+                Err(refusal) => tracing::warn!("metrics: {refusal}"),
+            },
             Message::Stop => {}
         }
     }

@@ -35,7 +35,10 @@ impl Registry {
                 self.leave(peer, true);
                 Ok(Some(Reply::Done))
             }
-            Request::Status { service } => status::of(self, service.as_ref()).map(Some),
+            Request::Status { service } => {
+                let status = status::of(self, service.as_ref())?;
+                Ok(Some(Reply::Status(status)))
+            }
             Request::Flip {
                 service,
                 to,

@@ -30,7 +30,7 @@ use tokio::{
 use crate::{
     AgentError, Config,
     error::chain,
-    limits,
+    limits, metrics,
     registry::{Message, Registry},
     selftest,
 };
@@ -62,9 +62,16 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
         signal(SignalKind::interrupt()).map_err(AgentError::io("handling SIGINT"))?;
     let (messages, inbox) = mpsc::channel(limits::OUTBOX);
     let socket = config.socket.clone();
+    let metrics = match config.metrics {
+        Some(address) => Some(metrics::listen(address).await?),
+        None => None,
+    };
     let mut registry = Registry::new(config, variant, messages.clone());
     registry.recover()?;
     let registry = tokio::spawn(registry.run(inbox));
+    if let Some(metrics) = metrics {
+        tokio::spawn(metrics::serve(metrics, messages.clone()));
+    }
     tracing::info!(socket = %socket.display(), pid = std::process::id(), "ready");
     // Not under systemd there is nobody to notify.
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));

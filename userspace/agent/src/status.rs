@@ -3,14 +3,14 @@
 use synflip_bpf::Variant;
 use synflip_plan::{Pending, Phase};
 use synflip_wire::{
-    AgentStatus, EndpointStatus, GenerationStatus, ListenerStatus, Name, Refusal, Reply,
-    ServiceStatus, Status,
+    AgentStatus, EndpointStatus, GenerationStatus, ListenerStatus, Name, Refusal, ServiceStatus,
+    Status,
 };
 
 use crate::{error::kernel, peers::Peers, registry::Registry, service::Service};
 
 /// The status of one service, or of all.
-pub(crate) fn of(registry: &mut Registry, service: Option<&Name>) -> Result<Reply, Refusal> {
+pub(crate) fn of(registry: &mut Registry, service: Option<&Name>) -> Result<Status, Refusal> {
     let agent = AgentStatus {
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
@@ -26,7 +26,7 @@ pub(crate) fn of(registry: &mut Registry, service: Option<&Name>) -> Result<Repl
         .filter(|(name, _)| only.as_ref().is_none_or(|only| only == *name))
         .map(|(_, service)| service.status(peers))
         .collect::<Result<_, _>>()?;
-    Ok(Reply::Status(Status { agent, services }))
+    Ok(Status { agent, services })
 }
 
 /// The kernel's release.

@@ -35,6 +35,7 @@ pub(crate) fn run(args: AgentArgs, socket: PathBuf) -> anyhow::Result<Done> {
     let config = Config {
         socket,
         bpffs: args.bpffs,
+        metrics: args.metrics,
         hold: Duration::from_secs(args.hold),
         object,
         tombstones: !args.no_tombstones,

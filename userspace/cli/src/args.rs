@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
@@ -57,6 +57,9 @@ pub(crate) struct AgentArgs {
     /// The BPF file system to pin maps on; mounted if it is not there.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
     pub(crate) bpffs: PathBuf,
+    /// Answer scrapes for metrics (OpenMetrics, as Prometheus reads it) on this address.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<SocketAddr>,
     /// How long a service whose processes are all gone is held open for a successor.
     #[arg(long, value_name = "SECS", default_value_t = Config::HOLD_SECS)]
     pub(crate) hold: u64,

@@ -14,6 +14,7 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<Done> {
     let config = Config {
         socket: PathBuf::new(),
         bpffs: args.bpffs.clone(),
+        metrics: None,
         hold: Duration::ZERO,
         object: Object::default(),
         tombstones: true,
