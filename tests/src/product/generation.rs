@@ -147,6 +147,11 @@ impl Generation {
             .with_context(|| format!("signal {}", self.name))
     }
 
+    /// Whether it has ended, without waiting.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_some())
+    }
+
     /// Waits until it has ended by itself, and returns what it said.
     ///
     /// # Errors

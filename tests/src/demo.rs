@@ -1,0 +1,105 @@
+//! What do clients see while a server is replaced again and again under load?
+//!
+//! A run is a real agent, real generations of a server and a real load generator, each a process
+//! of its own, in namespaces with a distance between them. The same restarts can be made once
+//! more without steering. Both halves follow one [`schedule`]; [`drive`] carries it out.
+//!
+//! Everything that a run makes is owned by values of the main thread, so that an interrupt, which
+//! only sets a flag, leaves nothing behind: see [`Interrupt`].
+
+mod document;
+mod drive;
+mod failure;
+mod format;
+mod half;
+mod interrupt;
+mod latency;
+mod load;
+mod options;
+mod parse;
+mod plain;
+mod requirements;
+mod schedule;
+mod screen;
+mod stage;
+mod steered;
+mod summary;
+
+use std::{fs::File, path::Path, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+
+pub(crate) use failure::Failure;
+pub(crate) use interrupt::Interrupt;
+pub(crate) use requirements::{kernel, missing};
+
+use document::Document;
+use half::{Half, Mode};
+use options::{Baseline, Settings};
+use schedule::Schedule;
+use screen::Screen;
+
+/// Runs the demonstration that the command line asks for.
+///
+/// The exit code is 0 if no connection was lost and nothing else was promised in vain, 1 if not,
+/// 2 if it cannot run as asked or here, and 128 and the signal's number if it was interrupted.
+#[must_use]
+pub fn main() -> ExitCode {
+    let settings = match Settings::from_command_line() {
+        Ok(settings) => settings,
+        Err(error) => return failure::usage(&error),
+    };
+    failure::exit_code("synflip-run", run(&settings))
+}
+
+fn run(settings: &Settings) -> Result<ExitCode> {
+    if let Some(json) = settings.json_file() {
+        // Better now than after half a minute.
+        File::options()
+            .create(true)
+            .append(true)
+            .open(json)
+            .map_err(|error| Failure::usage(format!("--json {}: {error}", json.display())))?;
+    }
+    if let Some(missing) = missing("cargo xtask run") {
+        return Err(Failure::Cannot(missing).into());
+    }
+    let interrupt = Interrupt::install()?;
+    let mut screen = Screen::new(settings.json_to_stdout());
+    let result = halves(settings, &mut screen, &interrupt);
+    screen.clear();
+    let (steered, baseline) = result.map_err(|error| interrupt.explain(error))?;
+
+    screen.write(&summary::describe(settings, &steered, baseline.as_ref()))?;
+    if let Some(path) = &settings.json {
+        let document = Document::new(settings, &steered, baseline.as_ref());
+        document.write(path, settings.json_to_stdout())?;
+    }
+    Ok(if steered.problems().is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn halves(
+    settings: &Settings,
+    screen: &mut Screen,
+    interrupt: &Interrupt,
+) -> Result<(Half, Option<Half>)> {
+    let schedule = Schedule::new(settings.seed, settings.flips, settings.duration)
+        .context("the flips were checked to fit")?;
+    screen.line(&summary::headline(settings))?;
+    let mut half = |mode| Half::run(mode, settings, &schedule, screen, interrupt);
+    let steered = half(Mode::Steered)?;
+    let baseline = match settings.baseline {
+        Some(Baseline::Plain) => Some(half(Mode::Plain)?),
+        None => None,
+    };
+    Ok((steered, baseline))
+}
+
+/// Whether a path stands for standard output.
+fn is_stdout(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}

@@ -1,0 +1,259 @@
+//! What do scripts read?
+//!
+//! The names are a contract: a value may be added, none may be renamed.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write as _},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::{
+    format,
+    half::{Counters, Half, Mode},
+    kernel,
+    options::Settings,
+};
+use crate::load::Latency;
+
+/// The results of a run.
+#[derive(Serialize)]
+pub(super) struct Document {
+    kernel: String,
+    mode: Mode,
+    seed: u64,
+    rtt_ms: f64,
+    loss: f64,
+    seconds: f64,
+    flips: usize,
+    connections: Connections,
+    flip_commit_ms: Spread,
+    drain_ms: Spread,
+    latency_us: Latencies,
+    generations: Vec<Generation>,
+    counters: Option<Counters>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline: Option<Box<Self>>,
+}
+
+/// `lost` is `reset + refused + timeout`.
+#[derive(Serialize)]
+struct Connections {
+    ok: u64,
+    lost: u64,
+    reset: u64,
+    refused: u64,
+    timeout: u64,
+    /// Those of `timeout` that had a handshake.
+    stalled: u64,
+}
+
+/// Null where there is nothing to measure.
+#[derive(Serialize)]
+struct Spread {
+    p50: Option<f64>,
+    max: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Latencies {
+    steady: Option<Latency>,
+    flip: Option<Latency>,
+}
+
+#[derive(Serialize)]
+struct Generation {
+    name: String,
+    number: u32,
+    listeners: usize,
+    /// Connections that it answered, as clients counted them.
+    served: u64,
+    queued: Option<u64>,
+    half_open: Option<u64>,
+    drain_ms: Option<u64>,
+}
+
+impl Document {
+    pub(super) fn new(settings: &Settings, half: &Half, baseline: Option<&Half>) -> Self {
+        let report = &half.report;
+        Self {
+            kernel: kernel(),
+            mode: half.mode,
+            seed: settings.seed,
+            rtt_ms: settings.rtt.as_secs_f64() * 1000.0,
+            loss: settings.loss,
+            seconds: settings.duration.as_secs_f64(),
+            flips: half.flips.len(),
+            connections: Connections {
+                ok: report.ok,
+                lost: report.lost,
+                reset: report.reset,
+                refused: report.refused,
+                timeout: report.timeout,
+                stalled: report.stalled,
+            },
+            flip_commit_ms: Spread::of(half.commit_ms()),
+            drain_ms: Spread::of(half.drain_ms()),
+            latency_us: Latencies {
+                steady: half.latency.steady,
+                flip: half.latency.flip,
+            },
+            generations: generations(settings, half, &report.by_generation),
+            counters: half.counters,
+            baseline: baseline.map(|half| Box::new(Self::new(settings, half, None))),
+        }
+    }
+
+    pub(super) fn write(&self, path: &Path, to_stdout: bool) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(self).context("encode the results")?;
+        text.push('\n');
+        if to_stdout {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(text.as_bytes())?;
+            return Ok(stdout.flush()?);
+        }
+        fs::write(path, text).with_context(|| format!("write {}", path.display()))
+    }
+}
+
+impl Spread {
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let (p50, max) = format::median_and_max(values.collect()).unzip();
+        Self { p50, max }
+    }
+}
+
+fn generations(settings: &Settings, half: &Half, served: &BTreeMap<u32, u64>) -> Vec<Generation> {
+    (1..=settings.flips + 1)
+        .map(|number| {
+            let replaced = half.flips.iter().find(|flip| flip.from == number);
+            let drain = replaced.and_then(|flip| flip.drain);
+            Generation {
+                name: format!("gen{number}"),
+                number,
+                listeners: settings.listeners_of(number),
+                served: served.get(&number).copied().unwrap_or(0),
+                queued: drain.map(|drain| drain.queued),
+                half_open: drain.map(|drain| drain.half_open),
+                drain_ms: drain.map(|drain| drain.drain_ms),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        demo::{
+            drive::{Drain, Finished},
+            half::Flip,
+            latency::{Split, Window},
+            options::tests::settings,
+            schedule::Schedule,
+        },
+        load::Report,
+    };
+
+    fn half(mode: Mode, drain: Option<Drain>) -> Half {
+        let schedule = Schedule::new(1, 1, Duration::from_secs(12)).unwrap();
+        let window = Window {
+            begun_us: 0,
+            ended_us: 1,
+        };
+        let finished = Finished {
+            from: 1,
+            window,
+            drain,
+        };
+        let latency = Split {
+            steady: Some(Latency::default()),
+            flip: Some(Latency::default()),
+        };
+        let counters = drain.map(|_| Counters::default());
+        let flips = vec![Flip::new(finished, &schedule)];
+        Half {
+            mode,
+            report: Report::default(),
+            latency,
+            flips,
+            counters,
+            broken: Vec::new(),
+        }
+    }
+
+    /// Every path to a value; a question mark where it is null.
+    fn paths(value: &Value, path: &str, found: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields.iter().filter(|(name, _)| *name != "baseline") {
+                    paths(value, &format!("{path}.{name}"), found);
+                }
+            }
+            Value::Array(items) => paths(&items[0], &format!("{path}[]"), found),
+            Value::Null => found.push(format!("{path}?")),
+            _ => found.push(path.to_owned()),
+        }
+    }
+
+    fn names(value: &Value) -> String {
+        let mut found = Vec::new();
+        paths(value, "", &mut found);
+        found.sort_unstable();
+        found.join(" ")
+    }
+
+    #[test]
+    fn the_names_are_those_that_scripts_depend_on() {
+        let drain = Drain {
+            commit_ms: 8.0,
+            drain_ms: 3,
+            queued: 1,
+            half_open: 2,
+        };
+        let settings = settings(&["--flips", "1"]).unwrap();
+        let steered = half(Mode::Steered, Some(drain));
+        let plain = half(Mode::Plain, None);
+        let document = Document::new(&settings, &steered, Some(&plain));
+        let document = serde_json::to_value(document).unwrap();
+        assert_eq!(document["mode"], "steered");
+        assert_eq!(document["baseline"]["mode"], "plain");
+        assert_eq!(document["generations"][0]["name"], "gen1");
+        assert_eq!(document["generations"][1]["name"], "gen2");
+
+        let mut expected: Vec<&str> = NAMES.split_whitespace().collect();
+        expected.extend(STEERED_ONLY.split_whitespace());
+        expected.extend(COUNTERS.split_whitespace());
+        expected.sort_unstable();
+        assert_eq!(names(&document), expected.join(" "));
+
+        let mut expected: Vec<String> = NAMES.split_whitespace().map(str::to_owned).collect();
+        let null = STEERED_ONLY.split_whitespace().chain([".counters"]);
+        expected.extend(null.map(|name| format!("{name}?")));
+        expected.sort_unstable();
+        assert_eq!(names(&document["baseline"]), expected.join(" "));
+    }
+
+    const NAMES: &str = "
+        .kernel .mode .seed .rtt_ms .loss .seconds .flips
+        .connections.ok .connections.lost .connections.reset .connections.refused
+        .connections.timeout .connections.stalled
+        .latency_us.steady.p50 .latency_us.steady.p99 .latency_us.steady.p999
+        .latency_us.steady.max
+        .latency_us.flip.p50 .latency_us.flip.p99 .latency_us.flip.p999 .latency_us.flip.max
+        .generations[].name .generations[].number .generations[].listeners .generations[].served";
+    const STEERED_ONLY: &str = "
+        .flip_commit_ms.p50 .flip_commit_ms.max .drain_ms.p50 .drain_ms.max
+        .generations[].queued .generations[].half_open .generations[].drain_ms";
+    const COUNTERS: &str = "
+        .counters.runs .counters.selected .counters.migrated .counters.no_table
+        .counters.fell_back";
+}

@@ -1,0 +1,77 @@
+//! Can this process run it here? If not, what is missing, and what helps?
+
+use std::{fs::File, io::ErrorKind, process::Command};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use synflip_bpf::{Object, Privilege};
+
+use crate::product::program;
+
+/// The release of the running kernel.
+pub(crate) fn kernel() -> String {
+    rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// What is missing, with the cure; none if nothing is.
+pub(crate) fn missing(command: &str) -> Option<String> {
+    let lacks: Vec<String> = Privilege::ALL
+        .into_iter()
+        .filter(|privilege| !privilege.is_held())
+        .map(|privilege| privilege.to_string())
+        .collect();
+    if !lacks.is_empty() {
+        return Some(if rustix::process::geteuid().is_root() {
+            format!(
+                "root without {}, as in a container; run it on the host, or with --privileged",
+                lacks.join(", ")
+            )
+        } else {
+            format!("needs root: sudo {command}")
+        });
+    }
+    if let Err(error) = File::options().read(true).write(true).open("/dev/net/tun") {
+        let cure = if error.kind() == ErrorKind::NotFound {
+            "load the driver with: modprobe tun"
+        } else {
+            "allow it, for example with: --device /dev/net/tun"
+        };
+        return Some(format!("cannot open /dev/net/tun ({error}); {cure}"));
+    }
+    if let Err(error) = synflip_bpf::probe(&Object::default()) {
+        let cause = anyhow::Error::new(error);
+        return Some(format!("BPF is refused: {cause:#}\n{}", doctor()));
+    }
+    for name in ["synflip", "synflip-server", "synflip-load"] {
+        if let Err(error) = program(name) {
+            return Some(error.to_string());
+        }
+    }
+    raise_file_limit();
+    None
+}
+
+/// What `synflip doctor` says.
+fn doctor() -> String {
+    let output = program("synflip").and_then(|path| {
+        let output = Command::new(path).arg("doctor").output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    });
+    match output {
+        Ok(text) => format!("synflip doctor says:\n{text}"),
+        Err(error) => format!("and synflip doctor cannot be asked: {error:#}"),
+    }
+}
+
+/// Lets the children have a descriptor for each of many clients; many hosts start with 1024.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Refused, only runs with very many clients fail, and say why.
+    let all = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, all).unwrap_or_default();
+}

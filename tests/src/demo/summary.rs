@@ -1,0 +1,177 @@
+//! What does a run say at its end?
+
+use std::fmt::Write as _;
+
+use super::{
+    format::{self, count, given, micros, ms, table, whole_ms},
+    half::{Flip, Half},
+    kernel,
+    options::Settings,
+};
+use crate::load::{Latency, Mode};
+
+/// What is going to happen.
+pub(super) fn headline(settings: &Settings) -> String {
+    let load = match settings.mode {
+        Mode::Closed { clients } => format!("{} clients", count(clients as u64)),
+        Mode::Open { rate, .. } => format!("{rate} connections/s"),
+    };
+    format!(
+        "Linux {}: {} in {} s under {load}, round trip {}, packet loss {}%, seed {}",
+        kernel(),
+        flips(settings.flips.into()),
+        settings.duration.as_secs_f64(),
+        given(settings.rtt),
+        settings.loss * 100.0,
+        settings.seed
+    )
+}
+
+/// The tables and the closing sentence.
+pub(super) fn describe(settings: &Settings, steered: &Half, baseline: Option<&Half>) -> String {
+    let halves: Vec<&Half> = [Some(steered), baseline].into_iter().flatten().collect();
+    let mut header = vec!["", "SYNFLIP"];
+    header.extend(baseline.map(|_| "PLAIN"));
+    let rows = comparison(&halves);
+    let mut text = format!("\n{}", table(&header, rows));
+    if !steered.flips.is_empty() {
+        let header = [
+            "FLIP",
+            "AT",
+            "LISTENERS",
+            "QUEUED",
+            "HALF-OPEN",
+            "COMMIT",
+            "DRAIN",
+        ];
+        let rows = steered.flips.iter().map(|flip| flip_row(settings, flip));
+        text += &format!("\n{}", table(&header, rows));
+    }
+    text.push('\n');
+    for note in notes(settings, steered, baseline) {
+        writeln!(text, "Note: {note}").unwrap_or_default();
+    }
+    for problem in steered.problems() {
+        writeln!(text, "FAILED: {problem}").unwrap_or_default();
+    }
+    text + &closing(steered, baseline) + "\n"
+}
+
+type Value<'a> = &'a dyn Fn(&Half) -> String;
+
+fn comparison(halves: &[&Half]) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    let mut row = |name: &str, value: Value<'_>| {
+        let values = halves.iter().map(|half| value(half));
+        rows.push([name.to_owned()].into_iter().chain(values).collect());
+    };
+    row("connections made", &|half| count(half.made()));
+    row("  lost", &|half| count(half.report.lost));
+    row("    reset", &|half| count(half.report.reset));
+    row("    refused", &|half| count(half.report.refused));
+    row("    timed out", &|half| count(half.report.connect_timeout));
+    row("    stalled", &|half| count(half.report.stalled));
+    type Quantile = fn(Latency) -> u64;
+    let quantiles: [(&str, Quantile); 4] = [
+        ("p50", |latency| latency.p50),
+        ("p99", |latency| latency.p99),
+        ("p999", |latency| latency.p999),
+        ("max", |latency| latency.max),
+    ];
+    for (when, during_flips) in [("steady", false), ("during flips", true)] {
+        for (name, quantile) in quantiles {
+            row(&format!("latency {when}, {name}"), &|half| {
+                let split = half.latency;
+                let latency = if during_flips {
+                    split.flip
+                } else {
+                    split.steady
+                };
+                latency.map_or_else(none, |latency| micros(quantile(latency)))
+            });
+        }
+    }
+    row("commit, p50 / max", &|half| {
+        spread(half.commit_ms().collect(), ms)
+    });
+    row("drain, p50 / max", &|half| {
+        spread(half.drain_ms().collect(), whole_ms)
+    });
+    rows
+}
+
+fn spread(values: Vec<f64>, show: fn(f64) -> String) -> String {
+    let text = |(median, max)| format!("{} / {}", show(median), show(max));
+    format::median_and_max(values).map_or_else(none, text)
+}
+
+fn none() -> String {
+    "-".into()
+}
+
+fn flip_row(settings: &Settings, flip: &Flip) -> Vec<String> {
+    let (from, to) = (flip.from, flip.from + 1);
+    let drain = |value: &dyn Fn(super::drive::Drain) -> String| flip.drain.map_or_else(none, value);
+    vec![
+        format!("{} → {}", flip.old_name(), flip.new_name()),
+        format!("{:.2} s", flip.at.as_secs_f64()),
+        format!(
+            "{} → {}",
+            settings.listeners_of(from),
+            settings.listeners_of(to)
+        ),
+        drain(&|drain| count(drain.queued)),
+        drain(&|drain| count(drain.half_open)),
+        drain(&|drain| ms(drain.commit_ms)),
+        drain(&|drain| whole_ms(drain.drain_ms as f64)),
+    ]
+}
+
+fn notes(settings: &Settings, steered: &Half, baseline: Option<&Half>) -> Vec<String> {
+    let mut notes = Vec::new();
+    if settings.loss > 0.05 {
+        notes.push(format!(
+            "at this packet loss some connections take longer than {:.0} s, flips or not",
+            settings.timeout().as_secs_f64()
+        ));
+    }
+    let overrun = steered.report.overrun;
+    if overrun > 0 {
+        notes.push(format!(
+            "{} arrivals were never opened: this host cannot make that rate",
+            count(overrun)
+        ));
+    }
+    if baseline.is_some_and(|plain| plain.report.lost == 0 && !plain.flips.is_empty()) {
+        notes.push(
+            "plain SO_REUSEPORT lost nothing either, so this run shows no difference; \
+             try more --clients, a longer --rtt or more --flips"
+                .into(),
+        );
+    }
+    notes
+}
+
+fn closing(steered: &Half, baseline: Option<&Half>) -> String {
+    let mut text = format!(
+        "{} of {} connections lost in {}",
+        count(steered.report.lost),
+        count(steered.made()),
+        flips(steered.flips.len() as u64)
+    );
+    if let Some(plain) = baseline {
+        text += &format!(
+            "; plain SO_REUSEPORT lost {} of {} in the same restarts",
+            count(plain.report.lost),
+            count(plain.made())
+        );
+    }
+    text + "."
+}
+
+fn flips(number: u64) -> String {
+    match number {
+        1 => "1 flip".into(),
+        _ => format!("{} flips", count(number)),
+    }
+}
