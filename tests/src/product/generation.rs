@@ -31,6 +31,8 @@ pub struct Spec {
     pub listeners: usize,
     /// Its number, which its answers carry; its name is `gen` and this.
     pub number: u32,
+    /// Another name: that of a generation which it joins.
+    pub joins: Option<String>,
     /// More arguments of `synflip-server`.
     pub args: Vec<String>,
 }
@@ -42,8 +44,16 @@ impl Spec {
             listen: vec![listen],
             listeners,
             number,
+            joins: None,
             args: Vec::new(),
         }
+    }
+
+    /// Makes it another process of an earlier generation.
+    #[must_use]
+    pub fn joins(mut self, generation: &str) -> Self {
+        self.joins = Some(generation.into());
+        self
     }
 
     /// Adds an argument.
@@ -55,7 +65,8 @@ impl Spec {
 
     /// Its name.
     pub fn name(&self) -> String {
-        format!("gen{}", self.number)
+        let own = || format!("gen{}", self.number);
+        self.joins.clone().unwrap_or_else(own)
     }
 }
 

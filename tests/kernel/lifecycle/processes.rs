@@ -1,0 +1,200 @@
+//! A generation's processes come and go, and the agent keeps account.
+
+use std::io::{self, Write as _};
+
+use anyhow::{Result, ensure};
+use rustix::process::Signal;
+use synflip_bpf::service_dir;
+use synflip_tests::{
+    product::{Generation, Spec},
+    wait,
+};
+use synflip_wire::ServiceStatus;
+
+use super::{begin, end};
+use crate::bed::{ADDRESS, Bed, SOON, answers, find};
+
+/// Clients of a load: at most so many connections are in service at one time.
+const CLIENTS: usize = 8;
+
+fn a_second_process_gets_its_share_and_its_death_costs_only_what_it_served() -> Result<()> {
+    let bed = Bed::new()?;
+    let first = bed.first(&[])?;
+    // Another number under the same name: its answers can be told apart.
+    let spec = Spec::new(7, ADDRESS, 2).joins("gen1");
+    let sibling = Generation::start(&bed.netns, &bed.agent, &spec)?;
+    let status = bed.until("both processes work", |service| works_with(service, 4))?;
+    let pids = find(&status, "gen1").map(|generation| generation.pids.clone());
+    ensure!(pids == Some(vec![first.pid(), sibling.pid()]), "{pids:?}");
+
+    let numbers = bed.answers(400)?;
+    let share = numbers.iter().filter(|number| **number == 7).count();
+    ensure!((100..300).contains(&share), "{share} of 400");
+
+    let load = bed.load(CLIENTS);
+    load.more(300)?;
+    sibling.signal(Signal::KILL)?;
+    let status = bed.until("the table is published without it", |s| works_with(s, 2))?;
+    let pids = find(&status, "gen1").map(|generation| generation.pids.clone());
+    ensure!(pids == Some(vec![first.pid()]), "{pids:?}");
+    let numbers = bed.answers(200)?;
+    ensure!(numbers == [1; 200], "a dead process is asked: {numbers:?}");
+    load.more(300)?;
+    let report = load.finish()?;
+    ensure!(usize::try_from(report.lost)? <= CLIENTS, "{report:?}");
+    // What was queued on it has moved, where that is possible.
+    let migration = bed.agent.status()?.agent.migration;
+    ensure!(
+        report.refused == 0 && (report.timeout == 0 || !migration),
+        "{report:?}"
+    );
+    bed.agent.check_counters()
+}
+
+fn what_is_queued_on_a_process_that_dies_is_served_by_its_sibling() -> Result<()> {
+    let bed = Bed::new()?;
+    if !bed.agent.status()?.agent.migration {
+        // Nothing but migration moves what is queued.
+        writeln!(
+            io::stdout(),
+            "skipped: this kernel does not migrate requests"
+        )?;
+        return Ok(());
+    }
+    let first = bed.first(&[])?;
+    let dying = Spec::new(7, ADDRESS, 2)
+        .joins("gen1")
+        .arg("--stop-accepting");
+    let dying = Generation::start(&bed.netns, &bed.agent, &dying)?;
+    bed.until("both processes work", |service| works_with(service, 4))?;
+    let clients = bed.clients(60)?;
+    let waiting = |service: &ServiceStatus| {
+        let listeners = find(service, "gen1").map(|generation| generation.listeners.iter());
+        let own = listeners.into_iter().flatten().skip(2);
+        own.filter(|listener| listener.queued > Some(0)).count() == 2
+    };
+    bed.until("both of its listeners have something queued", waiting)?;
+    dying.signal(Signal::KILL)?;
+    bed.until("the table is published without it", |service| {
+        works_with(service, 2)
+    })?;
+    // Some kernels do not wake a listener for what has moved to it (Laws, H8); these do.
+    let later = bed.load(CLIENTS);
+    ensure!(answers(clients)? == [1; 60], "other answers");
+    later.finish_unharmed()?;
+    drop(first);
+    bed.agent.check_counters()
+}
+
+fn an_agent_without_servers_holds_nothing() -> Result<()> {
+    let bed = Bed::new()?;
+    let pins = service_dir(bed.agent.bpffs(), "web");
+    let fds = settled_fds(&bed)?;
+    for round in 0..2 {
+        ensure!(!pins.exists(), "round {round}: pins without a service");
+        let first = bed.first(&[])?;
+        let second = bed.generation(2, &[])?;
+        let load = bed.load(8);
+        load.more(100)?;
+        bed.agent.flip("gen2")?;
+        first.wait_exit(SOON)?;
+        load.finish_unharmed()?;
+        ensure!(pins.exists(), "round {round}: no pins");
+        second.signal(Signal::TERM)?;
+        second.wait_exit(SOON)?;
+        wait::until("the service is over", SOON, || {
+            bed.agent
+                .status()
+                .is_ok_and(|status| status.services.is_empty())
+        })?;
+        let now = settled_fds(&bed)?;
+        ensure!(
+            now == fds,
+            "round {round}: {fds} descriptors before, {now} after"
+        );
+    }
+    ensure!(!pins.exists(), "pins without a service");
+    Ok(())
+}
+
+fn the_timeline_tells_the_life_of_a_generation() -> Result<()> {
+    let bed = Bed::new()?;
+    let first = bed.first(&["--stop-accepting"])?;
+    let queued = bed.clients(6)?;
+    let _second = bed.generation(2, &[])?;
+    let flip = begin(&bed, &["flip", "--to", "gen2"])?;
+    let told = |service: &ServiceStatus, what: &str| life(service, "gen1").contains(&what.into());
+    bed.until("the drain is told", |service| {
+        told(service, "draining: 6 queued, 0 half-open")
+    })?;
+    first.signal(Signal::USR1)?;
+    ensure!(end(flip)?.code == 0, "the flip failed");
+    ensure!(answers(queued)? == [1; 6], "other answers");
+
+    let service = bed.agent.service()?;
+    let expected = [
+        "registered 2 listeners",
+        "ready",
+        "working since epoch 1",
+        "draining: 6 queued, 0 half-open",
+        "drained ",
+    ];
+    let life = life(&service, "gen1");
+    ensure!(life.len() >= expected.len(), "{life:?}");
+    for (what, expected) in life.iter().zip(expected) {
+        ensure!(
+            what.starts_with(expected),
+            "{expected:?} expected in {life:?}"
+        );
+    }
+    let times: Vec<u64> = service.timeline.iter().map(|entry| entry.at_ms).collect();
+    ensure!(times.is_sorted(), "{:?}", service.timeline);
+    let shown = bed.agent.cli(&["status", "--timeline"])?;
+    ensure!(
+        shown.stdout.contains("draining: 6 queued, 0 half-open"),
+        "{shown:?}"
+    );
+    Ok(())
+}
+
+/// Whether the last table has so many listeners.
+fn works_with(service: &ServiceStatus, listeners: usize) -> bool {
+    let entries = service.timeline.iter().rev();
+    let last = entries
+        .map(|entry| &entry.what)
+        .find(|what| what.starts_with("works with"));
+    last.is_some_and(|what| *what == format!("works with {listeners} listeners now"))
+}
+
+/// The agent's descriptors once nobody is connected any more.
+fn settled_fds(bed: &Bed) -> Result<usize> {
+    let mut seen = (0, 0);
+    wait::until("its descriptors are as many as before", SOON, || {
+        let now = bed.agent.open_fds().unwrap_or(0);
+        seen = if seen.0 == now {
+            (now, seen.1 + 1)
+        } else {
+            (now, 0)
+        };
+        // Half a second.
+        seen.1 >= 500
+    })?;
+    Ok(seen.0)
+}
+
+/// What the timeline says of one generation.
+fn life(service: &ServiceStatus, generation: &str) -> Vec<String> {
+    let entries = service.timeline.iter();
+    let own = entries.filter(|entry| entry.generation.as_str() == generation);
+    own.map(|entry| entry.what.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    promises! {
+        what_is_queued_on_a_process_that_dies_is_served_by_its_sibling
+        a_second_process_gets_its_share_and_its_death_costs_only_what_it_served
+        an_agent_without_servers_holds_nothing
+        the_timeline_tells_the_life_of_a_generation
+    }
+}

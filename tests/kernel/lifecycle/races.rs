@@ -1,0 +1,90 @@
+//! Two operators at the same instant: exactly one of them flips.
+
+use std::{sync::Barrier, thread};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use synflip_wire::{ErrorCode, Reply};
+
+use super::flip_request;
+use crate::bed::{Bed, works};
+
+const ROUNDS: u64 = 20;
+
+fn of_two_requests_with_one_epoch_exactly_one_commits() -> Result<()> {
+    let bed = Bed::new()?;
+    let (_first, _second) = (bed.first(&[])?, bed.generation(2, &[])?);
+    let load = bed.load(8);
+    load.more(50)?;
+    for epoch in 1..=ROUNDS {
+        let to = ["gen2", "gen1"][usize::try_from((epoch - 1) % 2)?];
+        let start = Barrier::new(2);
+        let ask = || {
+            start.wait();
+            flip_request(&bed, to, Some(epoch))
+        };
+        let [one, other] = both(&ask)?;
+        let (won, lost) = match (one, other) {
+            (Reply::Committed(won), Reply::Refused(lost))
+            | (Reply::Refused(lost), Reply::Committed(won)) => (won, lost),
+            both => return Err(anyhow!("epoch {epoch}: {both:?}")),
+        };
+        ensure!(won.epoch == epoch + 1 && won.to.as_str() == to, "{won:?}");
+        let expected = [ErrorCode::FlipInProgress, ErrorCode::EpochMoved];
+        ensure!(expected.contains(&lost.code), "{lost:?}");
+    }
+    let status = bed.agent.service()?;
+    ensure!(
+        status.epoch == ROUNDS + 1 && works(&status, "gen1"),
+        "{status:#?}"
+    );
+    load.finish_unharmed()?;
+    bed.agent.check_counters()
+}
+
+fn of_two_commands_exactly_one_flips() -> Result<()> {
+    let bed = Bed::new()?;
+    let (_first, _second) = (bed.first(&[])?, bed.generation(2, &[])?);
+    let load = bed.load(8);
+    for epoch in 1..=ROUNDS {
+        let to = ["gen2", "gen1"][usize::try_from((epoch - 1) % 2)?];
+        let flip = || bed.agent.cli(&["flip", "--keep", "--no-wait", "--to", to]);
+        let mut codes = both(&flip)?;
+        codes.sort_by_key(|cli| cli.code);
+        ensure!(
+            codes[0].code == 0 && codes[1].code == 1,
+            "epoch {epoch}: {codes:?}"
+        );
+        // The slower one may also have looked only after the faster one's commit.
+        let refusals = [
+            "is being committed",
+            "has committed since",
+            "working generation already",
+        ];
+        let text = &codes[1].stderr;
+        ensure!(
+            refusals.iter().any(|refusal| text.contains(refusal)),
+            "{codes:?}"
+        );
+        ensure!(bed.agent.service()?.epoch == epoch + 1, "flipped twice");
+    }
+    load.finish_unharmed()?;
+    bed.agent.check_counters()
+}
+
+/// The same on two threads.
+fn both<T: Send>(act: &(impl Fn() -> Result<T> + Sync)) -> Result<[T; 2]> {
+    thread::scope(|scope| {
+        let threads = [scope.spawn(act), scope.spawn(act)];
+        let results = threads.map(|thread| thread.join().map_err(|_| anyhow!("panicked")));
+        let results: Result<Vec<T>> = results.into_iter().map(|result| result?).collect();
+        results?.try_into().ok().context("two results")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    promises! {
+        of_two_requests_with_one_epoch_exactly_one_commits
+        of_two_commands_exactly_one_flips
+    }
+}
