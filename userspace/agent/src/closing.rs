@@ -6,22 +6,25 @@ use std::{
 };
 
 use synflip_abi::MemberState;
-use synflip_bpf::Variant;
 use synflip_plan::{Closing, Member, Pending, Slot, close_order};
 
 use crate::{registry::Context, service::Service};
 
-/// Time between two looks at listeners that cannot be closed yet.
-const AGAIN: Duration = Duration::from_millis(100);
+/// Time between two looks at listeners that cannot be closed yet: how long a connection may wait
+/// on one before it is handed over.
+const AGAIN: Duration = Duration::from_millis(10);
 
 impl Service {
     /// Closes the listeners that are neither served nor in a table, as far as that is safe.
     ///
-    /// A listener goes when nothing is pending on it, or when the kernel moves what is pending to
-    /// the published table's listeners; but never the first of its hash bucket (see
-    /// `synflip_plan::close_order`), which stays as a tombstone.
-    pub(crate) fn close_unneeded(&mut self, now: Instant, context: &Context) {
+    /// What is queued on one goes to the working generation: the kernel moves it when the listener
+    /// is closed, if it can and nothing is half-open (a handshake that ends during the close can
+    /// be lost); otherwise it is accepted here and handed over. A listener goes when nothing is
+    /// left, but never the first of its hash bucket (`synflip_plan::close_order`), which stays as
+    /// a tombstone.
+    pub(crate) fn close_unneeded(&mut self, now: Instant, context: &mut Context) {
         self.close_again = None;
+        self.hand_over(context);
         let unneeded = self.plan.unneeded();
         if unneeded.is_empty() || self.plan.is_committing() {
             return;
@@ -35,7 +38,6 @@ impl Service {
             .and_then(|id| self.plan.generation(id))
             .cloned();
 
-        let mut wait = false;
         let mut by_endpoint: BTreeMap<u32, Vec<Member>> = BTreeMap::new();
         for member in unneeded {
             // Its process never came back to give this agent a duplicate.
@@ -43,17 +45,18 @@ impl Service {
                 self.close(member.slot, Pending::default());
                 continue;
             }
-            let moves = context.variant == Variant::SelectOrMigrate
+            let its = pending.get(&member.slot);
+            let moves = context.migrates
+                && its.is_some_and(|pending| pending.half_open() == 0)
                 && working
                     .as_ref()
                     .is_some_and(|g| !g.eligible(member.endpoint).is_empty());
-            let empty = pending
-                .get(&member.slot)
-                .is_some_and(|pending| pending.is_empty());
+            let empty = its.is_some_and(|pending| pending.is_empty());
             if empty || moves || self.forced.contains(&member.slot) {
                 by_endpoint.entry(member.endpoint).or_default().push(member);
             } else {
-                wait = true;
+                self.rescue(member.slot);
+                self.close_again = Some(now + AGAIN);
             }
         }
         for (endpoint, members) in by_endpoint {
@@ -75,16 +78,18 @@ impl Service {
                 let left = pending.get(&slot).copied().unwrap_or_default();
                 self.close(slot, left);
             }
-            if let Some(member) = members
-                .iter()
-                .find(|member| closing.keep == Some(member.slot))
-            {
-                self.bury(member);
+            let Some(slot) = closing.keep else { continue };
+            if pending.get(&slot).is_some_and(|pending| pending.is_empty()) {
+                members
+                    .iter()
+                    .filter(|member| member.slot == slot)
+                    .for_each(|m| self.bury(m));
+            } else {
+                self.rescue(slot);
+                self.close_again = Some(now + AGAIN);
             }
         }
-        if wait {
-            self.close_again = Some(now + AGAIN);
-        }
+        self.hand_over(context);
     }
 
     /// Closes the agent's duplicate, which is the last one if the server has closed its own.
@@ -123,10 +128,11 @@ impl Service {
             let left = pending.iter().find(|(other, _)| *other == slot);
             self.close(slot, left.map(|(_, pending)| *pending).unwrap_or_default());
         }
-        pending
+        let on_their_way = std::mem::take(&mut self.on_their_way).len() as u64;
+        let pending = pending
             .iter()
-            .map(|(_, pending)| u64::from(pending.refcnt.saturating_sub(1)))
-            .sum()
+            .map(|(_, pending)| u64::from(pending.refcnt.saturating_sub(1)));
+        on_their_way + pending.sum::<u64>()
     }
 
     fn endpoint_of(&self, slot: Slot) -> Option<u32> {

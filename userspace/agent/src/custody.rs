@@ -7,7 +7,11 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use rustix::fs::{FileType, fstat};
+use rustix::{
+    fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat},
+    io::Errno,
+    net::{SocketFlags, accept_with},
+};
 use socket2::{Domain, Protocol, SockRef, Type};
 use synflip_wire::{ErrorCode, Refusal};
 
@@ -185,6 +189,22 @@ impl Custody {
     /// Whether its server has shut it down: it no longer listens, whoever holds it.
     pub(crate) fn has_stopped(&self) -> bool {
         matches!(SockRef::from(&self.fd).is_listener(), Ok(false))
+    }
+
+    /// Takes a connection off its queue; none if the queue is empty. Never blocks.
+    ///
+    /// Only for a listener that no process serves: it is put into non-blocking mode, which all
+    /// who hold it share.
+    pub(crate) fn accept(&self) -> std::io::Result<Option<OwnedFd>> {
+        let flags = fcntl_getfl(&self.fd)?;
+        if !flags.contains(OFlags::NONBLOCK) {
+            fcntl_setfl(&self.fd, flags | OFlags::NONBLOCK)?;
+        }
+        match accept_with(&self.fd, SocketFlags::CLOEXEC) {
+            Ok(connection) => Ok(Some(connection)),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// The accept queue's length by another way than the table's.

@@ -11,11 +11,13 @@
 mod certificate;
 mod closing;
 mod config;
+mod connection;
 mod custody;
 pub mod doctor;
 mod drain;
 mod error;
 mod flip;
+mod handover;
 mod limits;
 mod metrics;
 mod peers;

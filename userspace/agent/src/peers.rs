@@ -1,6 +1,6 @@
 //! Who is connected to the control socket.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, os::fd::OwnedFd};
 
 use synflip_plan::ProcessId;
 use synflip_wire::{Name, Reply};
@@ -8,13 +8,20 @@ use tokio::sync::mpsc;
 
 use crate::limits;
 
+/// A message to a peer, with the descriptors that go with it.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) reply: Reply,
+    pub(crate) fds: Vec<OwnedFd>,
+}
+
 /// A connected peer.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) uid: u32,
     pub(crate) pid: u32,
     /// None once it has failed to read what it was sent.
-    pub(crate) outbox: Option<mpsc::Sender<Reply>>,
+    pub(crate) outbox: Option<mpsc::Sender<Outgoing>>,
     /// The service and generation it has registered for.
     pub(crate) member_of: Option<(Name, Name)>,
 }
@@ -26,13 +33,18 @@ pub(crate) struct Peers(pub(crate) HashMap<ProcessId, Peer>);
 impl Peers {
     /// Sends a message; a peer that does not read loses its connection.
     pub(crate) fn send(&mut self, peer: ProcessId, reply: Reply) {
+        self.send_with(peer, reply, Vec::new());
+    }
+
+    /// The same, with descriptors.
+    pub(crate) fn send_with(&mut self, peer: ProcessId, reply: Reply, fds: Vec<OwnedFd>) {
         let Some(peer) = self.0.get_mut(&peer) else {
             return;
         };
         let full = peer
             .outbox
             .as_ref()
-            .is_some_and(|outbox| outbox.try_send(reply).is_err());
+            .is_some_and(|outbox| outbox.try_send(Outgoing { reply, fds }).is_err());
         if full {
             tracing::warn!(
                 pid = peer.pid,
@@ -49,7 +61,10 @@ impl Peers {
             .filter(|outbox| outbox.capacity() > limits::OUTBOX / 2)
             .and_then(|outbox| outbox.try_reserve().ok())
         {
-            permit.send(reply);
+            permit.send(Outgoing {
+                reply,
+                fds: Vec::new(),
+            });
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     Config,
-    peers::{Peer, Peers},
+    peers::{Outgoing, Peer, Peers},
     service::Service,
     status,
 };
@@ -25,7 +25,7 @@ pub(crate) enum Message {
         peer: ProcessId,
         uid: u32,
         pid: u32,
-        outbox: mpsc::Sender<Reply>,
+        outbox: mpsc::Sender<Outgoing>,
     },
     /// It asks for something.
     Request {
@@ -54,6 +54,8 @@ pub(crate) struct Context {
     pub(crate) peers: Peers,
     pub(crate) messages: mpsc::Sender<Message>,
     pub(crate) variant: Variant,
+    /// Whether what is queued on a listener moves when it is closed, and wakes whom it comes to.
+    pub(crate) migrates: bool,
     pub(crate) tombstones: bool,
 }
 
@@ -67,7 +69,12 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    pub(crate) fn new(config: Config, variant: Variant, messages: mpsc::Sender<Message>) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        variant: Variant,
+        migrates: bool,
+        messages: mpsc::Sender<Message>,
+    ) -> Self {
         let tombstones = config.tombstones;
         Self {
             config,
@@ -76,6 +83,7 @@ impl Registry {
                 peers: Peers::default(),
                 messages,
                 variant,
+                migrates,
                 tombstones,
             },
             started_at_ms: crate::timeline::unix_ms(),

@@ -35,6 +35,13 @@ impl Registry {
                 self.leave(peer, true);
                 Ok(Some(Reply::Done))
             }
+            Request::Took { ids } => {
+                let (service, _) = self.membership(peer)?;
+                if let Some(service) = self.services.get_mut(&service) {
+                    service.taken(peer, &ids);
+                }
+                Ok(None)
+            }
             Request::Status { service } => {
                 let status = status::of(self, service.as_ref())?;
                 Ok(Some(Reply::Status(status)))

@@ -14,22 +14,16 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use synflip_bpf::{Privilege, prepare_bpffs, probe};
 use synflip_plan::ProcessId;
-use synflip_wire::{
-    ErrorCode, MAX_REPLY, MAX_REQUEST, Refusal, Reply, Request, WireError,
-    frame::{self, Frames},
-    receive,
-};
+use synflip_wire::{ErrorCode, Refusal};
 use tokio::{
-    io::{AsyncWriteExt as _, Interest},
-    net::{UnixListener, UnixStream},
+    net::UnixListener,
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, mpsc},
-    time::{Instant, timeout_at},
 };
 
 use crate::{
     AgentError, Config,
-    error::chain,
+    connection::{converse, refuse},
     limits, metrics,
     registry::{Message, Registry},
     selftest,
@@ -66,7 +60,8 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
         Some(address) => Some(metrics::listen(address).await?),
         None => None,
     };
-    let mut registry = Registry::new(config, variant, messages.clone());
+    let migrates = facts.migration_wakes == Some(true);
+    let mut registry = Registry::new(config, variant, migrates, messages.clone());
     registry.recover()?;
     let registry = tokio::spawn(registry.run(inbox));
     if let Some(metrics) = metrics {
@@ -114,141 +109,6 @@ async fn accept(listener: UnixListener, messages: mpsc::Sender<Message>) {
             converse(stream, peer, messages).await;
             drop(place);
         });
-    }
-}
-
-/// Carries messages between one peer and the registry.
-async fn converse(mut stream: UnixStream, peer: ProcessId, messages: mpsc::Sender<Message>) {
-    let Ok(credentials) = stream.peer_cred() else {
-        return;
-    };
-    let pid = credentials
-        .pid()
-        .and_then(|pid| u32::try_from(pid).ok())
-        .unwrap_or(0);
-    let (outbox, mut replies) = mpsc::channel(limits::OUTBOX);
-    let connected = Message::Connected {
-        peer,
-        uid: credentials.uid(),
-        pid,
-        outbox,
-    };
-    if messages.send(connected).await.is_err() {
-        return;
-    }
-    let mut frames = Frames::new(MAX_REQUEST);
-    let mut buffer = vec![0; 16 << 10];
-    // Until it has said something, and while it is in the middle of saying something.
-    let mut deadline = Some(Instant::now() + limits::PATIENCE);
-    let end = loop {
-        tokio::select! {
-            // What it is told comes first: a peer that only talks must not starve it.
-            biased;
-            reply = replies.recv() => {
-                let Some(reply) = reply else { break None };
-                if let Err(error) = write(&mut stream, &reply).await {
-                    break Some(error);
-                }
-            }
-            read = read(&stream, &mut frames, &mut buffer, deadline) => {
-                match read {
-                    Ok(Some((request, fds))) => {
-                        let message = Message::Request { peer, request, fds };
-                        if messages.send(message).await.is_err() {
-                            break None;
-                        }
-                        deadline = None;
-                    }
-                    Ok(None) => {
-                        deadline = deadline
-                            .or_else(|| frames.is_partial().then(|| Instant::now() + limits::PATIENCE));
-                    }
-                    Err(error) => break Some(error),
-                }
-            }
-        }
-    };
-    if let Some(refusal) = end.and_then(|error| explain(&error)) {
-        tracing::debug!(pid, "disconnected: {refusal}");
-        refuse(stream, refusal).await;
-    }
-    drop(messages.send(Message::Gone { peer }).await);
-}
-
-/// The next request; `None` if more of it has to come.
-///
-/// Cancel safe: what was read is in `frames`.
-async fn read(
-    stream: &UnixStream,
-    frames: &mut Frames,
-    buffer: &mut [u8],
-    deadline: Option<Instant>,
-) -> Result<Option<(Request, Vec<std::os::fd::OwnedFd>)>, WireError> {
-    if let Some(frame) = frames.take()? {
-        let request = frame.decode()?;
-        return Ok(Some((request, frame.fds)));
-    }
-    let readable = stream.readable();
-    let ready = match deadline {
-        Some(deadline) => timeout_at(deadline, readable)
-            .await
-            .map_err(|_elapsed| WireError::TimedOut)?,
-        None => readable.await,
-    };
-    let io = |source| WireError::Io {
-        op: "reading from",
-        source,
-    };
-    ready.map_err(io)?;
-    match stream.try_io(Interest::READABLE, || receive(stream, buffer)) {
-        Ok(received) if received.bytes == 0 => Err(WireError::Closed),
-        Ok(received) => {
-            frames.push(&buffer[..received.bytes], received.fds);
-            Ok(None)
-        }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(WireError::Closed),
-        Err(source) => Err(io(source)),
-    }
-}
-
-async fn write(stream: &mut UnixStream, reply: &Reply) -> Result<(), WireError> {
-    let frame = frame::encode(reply, 0, MAX_REPLY)?;
-    let deadline = Instant::now() + limits::PATIENCE;
-    let written = timeout_at(deadline, stream.write_all(&frame)).await;
-    let written = written.map_err(|_elapsed| WireError::TimedOut)?;
-    written.map_err(|source| WireError::Io {
-        op: "writing to",
-        source,
-    })
-}
-
-/// What to tell a peer whose connection ends because of what it sent.
-fn explain(error: &WireError) -> Option<Refusal> {
-    let code = match error {
-        WireError::Closed
-        | WireError::Io {
-            op: "writing to", ..
-        } => return None,
-        WireError::Version { .. } => ErrorCode::VersionMismatch,
-        WireError::TimedOut => {
-            let text = format!(
-                "nothing complete was said for {} s",
-                limits::PATIENCE.as_secs()
-            );
-            return Some(Refusal::new(ErrorCode::BadMessage, text));
-        }
-        _ => ErrorCode::BadMessage,
-    };
-    Some(Refusal::new(code, chain(error)))
-}
-
-/// A last word before the connection ends; a peer that does not read it misses it.
-async fn refuse(mut stream: UnixStream, refusal: Refusal) {
-    if let Ok(frame) = frame::encode(&Reply::Refused(refusal), 0, MAX_REPLY) {
-        // It fits the socket's buffer, or the peer is not reading.
-        drop(stream.try_write(&frame));
-        drop(stream.shutdown().await);
     }
 }
 

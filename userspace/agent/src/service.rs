@@ -16,6 +16,7 @@ use crate::{
     custody::Custody,
     error::{chain, planned},
     flip::Asked,
+    handover::OnTheirWay,
     queues::ListenTables,
     registry::Context,
     timeline::Timeline,
@@ -45,6 +46,8 @@ pub(crate) struct Service {
     pub(crate) close_again: Option<Instant>,
     /// When listeners whose processes have not come back are looked at again.
     pub(crate) absent_again: Option<Instant>,
+    /// Connections accepted for processes that have not taken them yet.
+    pub(crate) on_their_way: OnTheirWay,
     /// Listeners to close whatever is pending on them.
     pub(crate) forced: BTreeSet<Slot>,
 }
@@ -71,6 +74,7 @@ impl Service {
             left_on_purpose: false,
             close_again: None,
             absent_again: None,
+            on_their_way: OnTheirWay::default(),
             forced: BTreeSet::new(),
         }
     }
@@ -93,6 +97,7 @@ impl Service {
             return;
         }
         self.plan.leave(process);
+        self.untaken(process);
         self.left_on_purpose = on_purpose;
         let what = if on_purpose {
             "a process closed its listeners"

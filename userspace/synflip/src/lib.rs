@@ -50,6 +50,7 @@
 
 mod builder;
 mod error;
+mod handed;
 mod listener;
 mod phase;
 mod server;

@@ -39,6 +39,10 @@ impl Listener {
             let over = self.user.0.is_over();
             match self.socket.accept(SocketFlags::empty())? {
                 Accepted::Connection(stream, peer) => return Ok(Some((stream, peer))),
+                Accepted::Handed(stream, peer) => {
+                    self.user.0.bell.ring();
+                    return Ok(Some((stream, peer)));
+                }
                 Accepted::Nothing if over => break,
                 Accepted::Nothing => self.socket.wait()?,
                 Accepted::Exhausted if over && !self.socket.has_queued()? => break,

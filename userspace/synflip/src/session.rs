@@ -159,13 +159,24 @@ impl Session {
             client.send(&Request::Ready, &[])?;
         }
         loop {
-            match client.receive(Some(Duration::ZERO)) {
-                Ok(Reply::Done) => self.accepted(),
-                Ok(Reply::Refused(refusal)) => self.refused(refusal)?,
-                Ok(other) => self.note(other),
+            match client.receive_with_fds(Some(Duration::ZERO)) {
+                Ok((Reply::Done, _)) => self.accepted(),
+                Ok((Reply::Refused(refusal), _)) => self.refused(refusal)?,
+                Ok((Reply::Connections { address, ids }, fds)) => {
+                    let connections = ids.into_iter().zip(fds).collect();
+                    if !self.shared.hand_over(address, connections) {
+                        // The agent still has them, and finds somebody else when this one leaves.
+                        log::warn!("synflip: connections to {address} came, where nobody accepts");
+                    }
+                }
+                Ok((other, _)) => self.note(other),
                 Err(WireError::TimedOut) => break,
                 Err(error) => return Err(error.into()),
             }
+        }
+        let ids = self.shared.taken();
+        if !ids.is_empty() {
+            client.send(&Request::Took { ids }, &[])?;
         }
         self.client = Some(client);
         self.sleep(None);

@@ -2,6 +2,8 @@
 
 use std::{
     io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -151,6 +153,43 @@ impl Shared {
         if !before.is_last() && before != phase {
             log::info!("synflip: {before} -> {phase}");
         }
+    }
+
+    /// Gives connections to the accept loops of an address; false if nobody accepts there.
+    pub(crate) fn hand_over(&self, address: SocketAddr, connections: Vec<(u64, OwnedFd)>) -> bool {
+        let sockets: Vec<_> = {
+            let state = self.lock();
+            let its = state
+                .sockets
+                .iter()
+                .filter(|socket| socket.address == address);
+            // Not the sockets: a clone would keep one open while the session closes them.
+            its.map(|socket| (Arc::clone(&socket.handed), Arc::clone(&socket.bell)))
+                .collect()
+        };
+        if sockets.is_empty() {
+            return false;
+        }
+        for (at, (id, connection)) in connections.into_iter().enumerate() {
+            sockets[at % sockets.len()].0.push(id, connection);
+        }
+        self.version.fetch_add(1, Ordering::Release);
+        // Wakes the tasks that wait for a change.
+        self.update(|_| ());
+        sockets.iter().for_each(|(_, bell)| bell.ring());
+        // Some may have been of no use to anybody.
+        self.bell.ring();
+        true
+    }
+
+    /// The numbers of the handed-over connections that accept loops have taken since the last call.
+    pub(crate) fn taken(&self) -> Vec<u64> {
+        let state = self.lock();
+        state
+            .sockets
+            .iter()
+            .flat_map(|socket| socket.handed.taken())
+            .collect()
     }
 
     pub(crate) fn is_over(&self) -> bool {

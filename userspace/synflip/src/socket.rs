@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use crate::handed::Handed;
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
     io::Errno,
@@ -24,12 +25,16 @@ pub(crate) struct Socket {
     pub(crate) listener: Arc<TcpListener>,
     pub(crate) address: SocketAddr,
     pub(crate) bell: Arc<Bell>,
+    /// Connections that another process has left, come by way of the agent.
+    pub(crate) handed: Arc<Handed>,
 }
 
 /// What one `accept(2)` brought.
 #[derive(Debug)]
 pub(crate) enum Accepted {
     Connection(TcpStream, SocketAddr),
+    /// One that another process has left: the session has to be told that it was taken.
+    Handed(TcpStream, SocketAddr),
     /// The queue is empty.
     Nothing,
     /// The process or the system has no descriptor or memory to spare.
@@ -68,6 +73,7 @@ impl Socket {
             address: listener.local_addr()?,
             listener: Arc::new(listener),
             bell: Arc::new(Bell::new()?),
+            handed: Arc::default(),
         })
     }
 
@@ -77,6 +83,10 @@ impl Socket {
     /// Only those that every later call would meet too: the descriptor is not a listener, or no
     /// longer one.
     pub(crate) fn accept(&self, flags: SocketFlags) -> io::Result<Accepted> {
+        if let Some((stream, peer)) = self.handed.take() {
+            stream.set_nonblocking(flags.contains(SocketFlags::NONBLOCK))?;
+            return Ok(Accepted::Handed(stream, peer));
+        }
         loop {
             return match acceptfrom_with(&self.listener, SocketFlags::CLOEXEC | flags) {
                 Ok((stream, Some(peer))) => {
@@ -115,7 +125,7 @@ impl Socket {
     pub(crate) fn has_queued(&self) -> io::Result<bool> {
         let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
         wait(&mut fds, Some(Duration::ZERO))?;
-        Ok(!fds[0].revents().is_empty())
+        Ok(!fds[0].revents().is_empty() || !self.handed.is_empty())
     }
 
     /// Sleeps until a connection may be there or the bell has rung.

@@ -69,6 +69,10 @@ impl Listener {
                 Some(Accepted::Connection(stream, peer)) => {
                     return Ok(Some((TcpStream::from_std(stream)?, peer)));
                 }
+                Some(Accepted::Handed(stream, peer)) => {
+                    shared.bell.ring();
+                    return Ok(Some((TcpStream::from_std(stream)?, peer)));
+                }
                 Some(Accepted::Nothing) if over => return Ok(None),
                 Some(Accepted::Nothing) => self.swept.store(version, Ordering::Relaxed),
                 Some(Accepted::Exhausted) if over && !self.listener.socket.has_queued()? => {

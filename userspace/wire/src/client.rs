@@ -3,7 +3,7 @@
 use std::{
     io,
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
     path::Path,
@@ -84,10 +84,21 @@ impl Client {
     /// # Errors
     /// [`WireError::TimedOut`] leaves the connection usable; after any other error it is not.
     pub fn receive(&mut self, timeout: Option<Duration>) -> Result<Reply, WireError> {
+        self.receive_with_fds(timeout).map(|(reply, _fds)| reply)
+    }
+
+    /// The same, with the descriptors that came with the message.
+    ///
+    /// # Errors
+    /// Those of [`Self::receive`].
+    pub fn receive_with_fds(
+        &mut self,
+        timeout: Option<Duration>,
+    ) -> Result<(Reply, Vec<OwnedFd>), WireError> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {
             if let Some(frame) = self.frames.take()? {
-                return frame.decode();
+                return Ok((frame.decode()?, frame.fds));
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if !self.wait(left)? {

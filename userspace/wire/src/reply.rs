@@ -32,6 +32,14 @@ pub enum Reply {
     Refused(Refusal),
     /// To a registered server: what happened to its generation.
     Event(Event),
+    /// To a registered server: connections that another one left in its queue, attached in order.
+    /// The agent keeps a duplicate of each until the server says that it took it.
+    Connections {
+        /// The address that the clients connected to.
+        address: SocketAddr,
+        /// A number for each.
+        ids: Vec<u64>,
+    },
 }
 
 /// What a server is told about its generation.

@@ -18,6 +18,11 @@ pub enum Request {
     Ready,
     /// The server has closed its listeners, or no longer accepts from them.
     Closed,
+    /// Handed-over connections have reached an accept loop. There is no answer.
+    Took {
+        /// Their numbers, from [`crate::Reply::Connections`].
+        ids: Vec<u64>,
+    },
     /// What is registered, working, draining.
     Status {
         /// Only this service.
