@@ -26,10 +26,7 @@ pub mod plain;
 pub mod privilege;
 pub mod product;
 pub mod raw;
-#[expect(
-    unsafe_code,
-    reason = "the only two system calls without a safe wrapper"
-)]
+#[expect(unsafe_code, reason = "the only system calls without a safe wrapper")]
 mod sys;
 pub mod tun;
 pub mod wait;
@@ -37,4 +34,5 @@ pub mod wait;
 pub use family::Family;
 pub use link::{Delay, Link};
 pub use netns::Netns;
+pub use sys::{defer_accept, set_defer_accept};
 pub use tun::Tun;

@@ -4,6 +4,7 @@
 
 mod agent;
 mod generation;
+mod operator;
 
 use std::{env, path::PathBuf};
 
@@ -11,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 pub use agent::{Agent, Cli, Drained, Options};
 pub use generation::{Exit, Generation, Spec};
+pub use operator::Operator;
 
 /// A built program of this workspace.
 ///

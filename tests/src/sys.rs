@@ -1,6 +1,10 @@
 //! The system calls that neither std nor rustix offers as safe functions.
 
-use std::{ffi::c_int, io, os::fd::BorrowedFd};
+use std::{
+    ffi::c_int,
+    io,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
+};
 
 use rustix::{
     ioctl::{self, Updater, opcode},
@@ -40,6 +44,56 @@ pub(crate) fn make_tun(fd: BorrowedFd<'_>, pattern: &str) -> io::Result<String> 
         .unwrap_or(request.name.len());
     Ok(String::from_utf8_lossy(&request.name[..end]).into_owned())
 }
+
+/// A listener's TCP_DEFER_ACCEPT, in seconds as the kernel rounds them.
+///
+/// # Errors
+///
+/// Those of `getsockopt`.
+pub fn defer_accept(listener: impl AsFd) -> io::Result<u32> {
+    let mut seconds: u32 = 0;
+    let mut length = OPTION_LENGTH;
+    // SAFETY: the kernel writes at most `length` bytes, the size of `seconds`.
+    let result = unsafe {
+        libc::getsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw mut seconds).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 {
+        Ok(seconds)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Sets a listener's TCP_DEFER_ACCEPT.
+///
+/// # Errors
+///
+/// Those of `setsockopt`.
+pub fn set_defer_accept(listener: impl AsFd, seconds: u32) -> io::Result<()> {
+    // SAFETY: the kernel reads an int, which has the size and alignment of `seconds`.
+    let result = unsafe {
+        libc::setsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            OPTION_LENGTH,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+const OPTION_LENGTH: libc::socklen_t = 4;
 
 #[repr(C)]
 struct Ifreq {

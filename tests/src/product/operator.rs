@@ -1,0 +1,102 @@
+//! The operator without the command line: one connection, so that flips can follow each other
+//! without a process for each, and the moment of the commit is known.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use synflip_wire::{Certificate, Client, Committed, Name, Reply, Request, ServiceStatus, Target};
+
+use crate::product::Agent;
+
+/// How long an answer may take that needs no drain, on a slow virtual machine.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+
+/// An operator's connection to an agent that has one service.
+#[derive(Debug)]
+pub struct Operator {
+    client: Client,
+}
+
+impl Operator {
+    /// Connects to the agent.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub fn new(agent: &Agent) -> Result<Self> {
+        let client = Client::connect(&agent.socket()).context("connect to the agent")?;
+        Ok(Self { client })
+    }
+
+    /// Flips and returns at the commit; with a drain time, [`Operator::drained`] has to follow.
+    ///
+    /// # Errors
+    ///
+    /// With the refusal.
+    pub fn flip(&mut self, to: &str, keep: bool, drain: Duration) -> Result<Committed> {
+        let request = Request::Flip {
+            service: None,
+            to: Target::Generation(name(to)?),
+            if_epoch: None,
+            drain_ms: u64::try_from(drain.as_millis()).context("a drain time")?,
+            keep,
+        };
+        match self.client.ask(&request, ANSWERS_WITHIN)? {
+            Reply::Committed(committed) => Ok(committed),
+            other => bail!("flip to {to}: {other:?}"),
+        }
+    }
+
+    /// Waits for the certificate of the last flip, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come.
+    pub fn drained(&mut self, limit: Duration) -> Result<Certificate> {
+        loop {
+            match self
+                .client
+                .receive(Some(limit))
+                .context("wait for the drain")?
+            {
+                Reply::Drained(certificate) => return Ok(certificate),
+                Reply::Draining(_) => {}
+                other => bail!("no certificate but {other:?}"),
+            }
+        }
+    }
+
+    /// The status of the service.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn service(&mut self) -> Result<ServiceStatus> {
+        let status = Request::Status { service: None };
+        match self.client.ask(&status, ANSWERS_WITHIN)? {
+            Reply::Status(mut status) => status.services.pop().context("no service"),
+            other => bail!("status: {other:?}"),
+        }
+    }
+
+    /// Forgets a generation that is not working.
+    ///
+    /// # Errors
+    ///
+    /// With the refusal.
+    pub fn retire(&mut self, generation: &str) -> Result<()> {
+        let request = Request::Retire {
+            service: None,
+            generation: name(generation)?,
+            force: false,
+        };
+        match self.client.ask(&request, ANSWERS_WITHIN)? {
+            Reply::Done => Ok(()),
+            other => bail!("retire {generation}: {other:?}"),
+        }
+    }
+}
+
+fn name(text: &str) -> Result<Name> {
+    text.parse().with_context(|| format!("name {text:?}"))
+}
