@@ -5,6 +5,10 @@
 /// Every request, half-open, queued, or TCP Fast Open, holds one reference on its listener from
 /// the SYN until it is accepted or ends (`inet_reqsk_alloc`, `reqsk_put`; 4.4 and later), so the
 /// count says exactly how many there are. Short-lived other holders only ever raise it.
+///
+/// A connection made from a SYN cookie was never a request, and is queued without a reference
+/// (`cookie_tcp_reqsk_alloc`); it is in the queue's length. It comes into being in one step, so it
+/// is never half-open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pending {
     /// References on the listener; 1 is its own.
@@ -16,7 +20,7 @@ pub struct Pending {
 impl Pending {
     /// Whether nothing at all is pending.
     pub const fn is_empty(self) -> bool {
-        self.refcnt == 1
+        self.refcnt == 1 && self.queued == 0
     }
 
     /// Handshakes that have begun and not ended.
@@ -78,6 +82,8 @@ mod tests {
         assert!(pending(1, 0).is_empty());
         // A queue that is read a moment after the count must not make it look drained.
         assert!(!pending(2, 0).is_empty());
+        // Made from a cookie.
+        assert!(!pending(1, 1).is_empty());
         assert_eq!(pending(6, 2).half_open(), 3);
         assert_eq!(pending(1, 1).half_open(), 0);
     }

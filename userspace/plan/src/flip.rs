@@ -16,7 +16,7 @@ pub enum Target {
 }
 
 /// A table that is to be published, and what it means.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Change {
     /// The table.
     pub table: Table,
@@ -25,7 +25,7 @@ pub struct Change {
 }
 
 /// A change of the working generation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Flip {
     /// The generation that was working.
     pub from: Option<GenerationId>,

@@ -16,7 +16,7 @@ impl ProcessId {
 }
 
 /// What a generation is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Has listeners; none of its processes is ready.
     Registered,
@@ -33,7 +33,7 @@ pub enum Phase {
 }
 
 /// One listener of a generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     /// Its slot.
     pub slot: Slot,
@@ -50,7 +50,7 @@ pub struct Member {
 }
 
 /// One run of the server: a process or several.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Generation {
     /// Its number.
     pub id: GenerationId,

@@ -1,10 +1,10 @@
 //! Who belongs to a service: processes and their listeners, from joining to closing.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use synflip_abi::MAX_ENDPOINTS;
 
-use crate::{Generation, GenerationId, Member, Phase, PlanError, ProcessId, Service, Slot};
+use crate::{Generation, GenerationId, Member, Phase, PlanError, ProcessId, Service, Slot, Table};
 
 /// What a process got by joining.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,8 @@ impl Service {
         if endpoints.len() > MAX_ENDPOINTS as usize {
             return Err(PlanError::TooManyEndpoints);
         }
-        let free = self.slots.free();
+        let mentioned = self.mentioned();
+        let free = self.slots.free(&mentioned);
         if listeners.len() > free {
             return Err(PlanError::TooManyListeners { free });
         }
@@ -87,7 +88,7 @@ impl Service {
             }
             let place = self.endpoints.iter().position(|known| known == address);
             // Both were made sure of above.
-            let (Some(place), Some(slot)) = (place, self.slots.take()) else {
+            let (Some(place), Some(slot)) = (place, self.slots.take(&mentioned)) else {
                 continue;
             };
             joined.slots.push(slot);
@@ -198,21 +199,26 @@ impl Service {
 
     /// The listeners that nobody accepts from and that no table mentions, now or in a moment.
     pub fn unneeded(&self) -> Vec<Member> {
+        let mentioned = self.mentioned();
         let members = self
             .generations
             .iter()
             .flat_map(|generation| &generation.members);
         members
-            .filter(|member| !member.served && !self.is_mentioned(member.slot))
+            .filter(|member| !member.served && !mentioned.contains(&member.slot))
             .chain(&self.tombstones)
             .copied()
             .collect()
     }
 
-    fn is_mentioned(&self, slot: Slot) -> bool {
+    /// The slots of the table that the kernel follows, and of the one it may follow in a moment.
+    ///
+    /// A new listener must not come into one of them, even if it is free because its listener died
+    /// while there was no agent: it would be given connections before its time.
+    fn mentioned(&self) -> BTreeSet<Slot> {
         let changing = self.committing.as_ref().map(|change| &change.table);
-        let mut tables = self.published.iter().chain(changing);
-        tables.any(|table| table.all_slots().any(|other| other == slot))
+        let tables = self.published.iter().chain(changing);
+        tables.flat_map(Table::all_slots).collect()
     }
 
     /// A listener stays open only because it is the first of its hash bucket.

@@ -33,6 +33,8 @@ impl Service {
         let mut service = Self::new();
         if let Some(table) = published.filter(|table| !table.is_empty()) {
             service.working = Some(table.generation());
+            // Its number is taken even if none of its listeners is left.
+            service.last_id = table.generation().0;
             service.epoch = table.epoch();
             service.published = Some(table);
         }

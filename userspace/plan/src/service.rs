@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::{Change, Generation, GenerationId, Member, PlanError, Slot, Table, slots::Slots};
 
 /// A service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Service {
     pub(crate) endpoints: Vec<SocketAddr>,
     pub(crate) generations: Vec<Generation>,
@@ -32,7 +32,7 @@ impl Service {
             endpoints: Vec::new(),
             generations: Vec::new(),
             tombstones: Vec::new(),
-            slots: Slots::new(),
+            slots: Slots::default(),
             working: None,
             previous: None,
             epoch: 0,

@@ -1,43 +1,38 @@
 //! Which slots are taken.
 
+use std::collections::BTreeSet;
+
 use synflip_abi::MAX_SLOTS;
 
 /// Index of a listener in the kernel's socket array; its own as long as it is registered.
 pub type Slot = u32;
 
-/// The slots of a service.
-#[derive(Clone, Debug)]
+/// The slots of a service that are taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Slots {
-    taken: Vec<bool>,
+    taken: BTreeSet<Slot>,
 }
 
 impl Slots {
-    pub(crate) fn new() -> Self {
-        Self {
-            taken: vec![false; MAX_SLOTS as usize],
-        }
-    }
-
-    /// Takes the lowest free slot.
-    pub(crate) fn take(&mut self) -> Option<Slot> {
-        let index = self.taken.iter().position(|taken| !taken)?;
-        self.taken[index] = true;
-        u32::try_from(index).ok()
+    /// Takes the lowest free slot that is not `barred`.
+    pub(crate) fn take(&mut self, barred: &BTreeSet<Slot>) -> Option<Slot> {
+        let free = |slot: &Slot| !self.taken.contains(slot) && !barred.contains(slot);
+        let slot = (0..MAX_SLOTS).find(free)?;
+        self.taken.insert(slot);
+        Some(slot)
     }
 
     /// Takes this slot; false if it is taken already or there is no such slot.
     pub(crate) fn take_this(&mut self, slot: Slot) -> bool {
-        let free = self.taken.get_mut(slot as usize).filter(|taken| !**taken);
-        free.map(|taken| *taken = true).is_some()
+        slot < MAX_SLOTS && self.taken.insert(slot)
     }
 
     pub(crate) fn give_back(&mut self, slot: Slot) {
-        if let Some(taken) = self.taken.get_mut(slot as usize) {
-            *taken = false;
-        }
+        self.taken.remove(&slot);
     }
 
-    pub(crate) fn free(&self) -> usize {
-        self.taken.iter().filter(|taken| !**taken).count()
+    /// How many slots are free and not `barred`.
+    pub(crate) fn free(&self, barred: &BTreeSet<Slot>) -> usize {
+        MAX_SLOTS as usize - self.taken.union(barred).count()
     }
 }

@@ -1,5 +1,7 @@
 //! Building and reading slot tables.
 
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
 use synflip_abi::{
     EPOCH_WORD, GENERATION_WORD, HEADER_WORDS, MAX_ENDPOINTS, MAX_SLOTS, Span, TABLE_WORDS,
 };
@@ -9,9 +11,21 @@ use crate::{GenerationId, Slot};
 /// A slot table: for each endpoint, the slots that its new connections are spread over.
 ///
 /// Immutable; a flip publishes another one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Table {
-    words: Box<[u32]>,
+    words: Arc<[u32]>,
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lists = (0..MAX_ENDPOINTS).map(|endpoint| (endpoint, self.slots(endpoint)));
+        let lists: BTreeMap<_, _> = lists.filter(|(_, slots)| !slots.is_empty()).collect();
+        f.debug_struct("Table")
+            .field("generation", &self.generation())
+            .field("epoch", &self.epoch())
+            .field("slots", &lists)
+            .finish()
+    }
 }
 
 impl Table {
@@ -63,11 +77,14 @@ impl Table {
 
     /// Marks the table as that of a generation, and of the flip that makes it work.
     #[must_use]
-    pub fn of(mut self, generation: GenerationId, epoch: u64) -> Self {
-        self.words[GENERATION_WORD as usize] = generation.0;
+    pub fn of(self, generation: GenerationId, epoch: u64) -> Self {
+        let mut words = self.words.to_vec();
+        words[GENERATION_WORD as usize] = generation.0;
         // Only ever compared for what an operator has seen last: the low half will do.
-        self.words[EPOCH_WORD as usize] = u32::try_from(epoch & 0xffff_ffff).unwrap_or(0);
-        self
+        words[EPOCH_WORD as usize] = u32::try_from(epoch & 0xffff_ffff).unwrap_or(0);
+        Self {
+            words: words.into(),
+        }
     }
 
     /// The generation that the table makes work.
