@@ -18,6 +18,7 @@ mod load;
 mod options;
 mod parse;
 mod plain;
+mod priority;
 mod requirements;
 mod schedule;
 mod screen;
@@ -25,19 +26,21 @@ mod stage;
 mod steered;
 mod summary;
 
-use std::{fs::File, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 
-pub(crate) use failure::Failure;
+// What measurements have in common with a run.
+pub(crate) use failure::{Failure, exit_code, usage};
+pub(crate) use format::{median_and_max, ms, table};
 pub(crate) use interrupt::Interrupt;
-pub(crate) use requirements::{kernel, missing};
+pub(crate) use requirements::{check_writable, kernel, missing};
+pub(crate) use screen::Screen;
 
 use document::Document;
 use half::{Half, Mode};
 use options::{Baseline, Settings};
 use schedule::Schedule;
-use screen::Screen;
 
 /// Runs the demonstration that the command line asks for.
 ///
@@ -47,34 +50,28 @@ use screen::Screen;
 pub fn main() -> ExitCode {
     let settings = match Settings::from_command_line() {
         Ok(settings) => settings,
-        Err(error) => return failure::usage(&error),
+        Err(error) => return usage(&error),
     };
-    failure::exit_code("synflip-run", run(&settings))
+    exit_code("synflip-run", run(&settings))
 }
 
 fn run(settings: &Settings) -> Result<ExitCode> {
     if let Some(json) = settings.json_file() {
-        // Better now than after half a minute.
-        File::options()
-            .create(true)
-            .append(true)
-            .open(json)
-            .map_err(|error| Failure::usage(format!("--json {}: {error}", json.display())))?;
+        check_writable(json)?;
     }
-    if let Some(missing) = missing("cargo xtask run") {
-        return Err(Failure::Cannot(missing).into());
-    }
+    missing("cargo xtask run", true)?;
     let interrupt = Interrupt::install()?;
     let mut screen = Screen::new(settings.json_to_stdout());
     let result = halves(settings, &mut screen, &interrupt);
     screen.clear();
     let (steered, baseline) = result.map_err(|error| interrupt.explain(error))?;
 
-    screen.write(&summary::describe(settings, &steered, baseline.as_ref()))?;
+    let text = summary::describe(settings, &steered, baseline.as_ref());
     if let Some(path) = &settings.json {
         let document = Document::new(settings, &steered, baseline.as_ref());
         document.write(path, settings.json_to_stdout())?;
     }
+    screen.write(&text)?;
     Ok(if steered.problems().is_empty() {
         ExitCode::SUCCESS
     } else {

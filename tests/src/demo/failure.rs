@@ -18,12 +18,6 @@ pub(crate) enum Failure {
     Interrupted(u8),
 }
 
-impl Failure {
-    pub(crate) fn usage(text: String) -> anyhow::Error {
-        Self::Usage(text).into()
-    }
-}
-
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

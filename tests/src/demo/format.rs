@@ -5,7 +5,7 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 
 /// A table; the first column is text, the others are numbers.
-pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
     for row in rows {
@@ -36,7 +36,7 @@ pub(super) fn micros(us: u64) -> String {
 }
 
 /// The same of milliseconds.
-pub(super) fn ms(ms: f64) -> String {
+pub(crate) fn ms(ms: f64) -> String {
     if ms < 9.995 {
         format!("{ms:.2} ms")
     } else if ms < 99.95 {
@@ -62,8 +62,13 @@ pub(super) fn given(duration: Duration) -> String {
     format!("{} ms", duration.as_secs_f64() * 1000.0)
 }
 
+/// 0.07 as 7%, whatever binary fractions make of it.
+pub(super) fn percent(share: f64) -> String {
+    format!("{}%", (share * 1e6).round() / 1e4)
+}
+
 /// The median and the greatest; none of nothing.
-pub(super) fn median_and_max(mut values: Vec<f64>) -> Option<(f64, f64)> {
+pub(crate) fn median_and_max(mut values: Vec<f64>) -> Option<(f64, f64)> {
     values.sort_unstable_by(f64::total_cmp);
     let max = *values.last()?;
     let middle = values.len() / 2;
@@ -102,6 +107,13 @@ mod tests {
             (1_020_000, "1.02 s"),
         ] {
             assert_eq!(micros(us), text);
+        }
+    }
+
+    #[test]
+    fn a_share_is_shown_as_it_was_given() {
+        for (share, text) in [(0.0, "0%"), (0.07, "7%"), (0.0125, "1.25%")] {
+            assert_eq!(percent(share), text);
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Interrupt, options::Settings, stage::Stage};
+use super::{Interrupt, options::Settings, priority, stage::Stage};
 use crate::{
     load::{Mode, Progress, Report, Sample, read_samples},
     product::program,
@@ -63,10 +63,8 @@ impl Load {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(dir.join(ERRORS))?);
-        let mut child = stage
-            .client
-            .spawn(&mut command)
-            .context("start synflip-load")?;
+        let mut child =
+            priority::first(|| stage.client.spawn(&mut command)).context("start synflip-load")?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().context("a pipe was asked for")?;
         let (sender, lines) = mpsc::channel();

@@ -12,47 +12,22 @@ use crate::load;
 
 /// Flip generations of a server under load, and show what every client got.
 #[derive(Debug, Parser)]
-#[command(name = "synflip-run", version, after_help = EXAMPLES)]
+#[command(name = "synflip-run", version, allow_negative_numbers = true, after_help = EXAMPLES)]
 struct Args {
     /// Flips, each to a new generation of the server
-    #[arg(
-        long,
-        default_value_t = 6,
-        value_name = "N",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, default_value_t = 6, value_name = "N")]
     flips: u32,
     /// For how long connections are opened
-    #[arg(
-        long,
-        default_value_t = 12.0,
-        value_name = "S",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, default_value_t = 12.0, value_name = "S")]
     seconds: f64,
     /// Listeners of a generation; every second one has one more
-    #[arg(
-        long,
-        default_value_t = 2,
-        value_name = "L",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, default_value_t = 2, value_name = "L")]
     listeners: usize,
     /// Connections in flight at all times (closed loop)
-    #[arg(
-        long,
-        default_value_t = 64,
-        value_name = "C",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, default_value_t = 192, value_name = "C")]
     clients: usize,
     /// Connections per second at random times, whatever became of earlier ones (open loop)
-    #[arg(
-        long,
-        value_name = "CPS",
-        conflicts_with = "clients",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "CPS", conflicts_with = "clients")]
     rate: Option<f64>,
     /// Round-trip time between clients and servers
     #[arg(long, default_value = "1ms", value_parser = parse::duration, allow_hyphen_values = true)]
@@ -153,9 +128,9 @@ impl Settings {
             return refuse(format!("--rtt {rtt}: must be at most 2s"));
         }
         if !(0.0..=MAX_LOSS).contains(&loss) {
-            let percent = loss * 100.0;
+            let percent = format::percent(loss);
             return refuse(format!(
-                "--loss {percent}%: must be between 0% and 50%; write 1% or 0.01"
+                "--loss {percent}: must be between 0% and 50%; write 1% or 0.01"
             ));
         }
         let mode = match rate {

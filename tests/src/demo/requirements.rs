@@ -1,10 +1,12 @@
 //! Can this process run it here? If not, what is missing, and what helps?
 
-use std::{fs::File, io::ErrorKind, process::Command};
+use std::{fs::File, io::ErrorKind, path::Path, process::Command};
 
+use anyhow::Result;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use synflip_bpf::{Object, Privilege};
 
+use super::Failure;
 use crate::product::program;
 
 /// The release of the running kernel.
@@ -15,42 +17,57 @@ pub(crate) fn kernel() -> String {
         .into_owned()
 }
 
-/// What is missing, with the cure; none if nothing is.
-pub(crate) fn missing(command: &str) -> Option<String> {
+/// Makes sure that results can be written to a file: better now than after half a minute.
+pub(crate) fn check_writable(path: &Path) -> Result<()> {
+    match File::options().create(true).append(true).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::Usage(format!("--json {}: {error}", path.display())).into()),
+    }
+}
+
+/// Makes sure that nothing is missing.
+///
+/// # Errors
+///
+/// [`Failure::Cannot`] with what is missing, and the cure.
+pub(crate) fn missing(command: &str, needs_tun: bool) -> Result<()> {
+    let cannot = |text| Err(Failure::Cannot(text).into());
     let lacks: Vec<String> = Privilege::ALL
         .into_iter()
         .filter(|privilege| !privilege.is_held())
         .map(|privilege| privilege.to_string())
         .collect();
+    if !lacks.is_empty() && !rustix::process::geteuid().is_root() {
+        return cannot(format!("needs root: sudo {command}"));
+    }
     if !lacks.is_empty() {
-        return Some(if rustix::process::geteuid().is_root() {
-            format!(
-                "root without {}, as in a container; run it on the host, or with --privileged",
-                lacks.join(", ")
-            )
-        } else {
-            format!("needs root: sudo {command}")
-        });
-    }
-    if let Err(error) = File::options().read(true).write(true).open("/dev/net/tun") {
-        let cure = if error.kind() == ErrorKind::NotFound {
-            "load the driver with: modprobe tun"
-        } else {
-            "allow it, for example with: --device /dev/net/tun"
-        };
-        return Some(format!("cannot open /dev/net/tun ({error}); {cure}"));
-    }
-    if let Err(error) = synflip_bpf::probe(&Object::default()) {
-        let cause = anyhow::Error::new(error);
-        return Some(format!("BPF is refused: {cause:#}\n{}", doctor()));
+        return cannot(format!(
+            "root without {}, as in a container; run it on the host, or with --privileged",
+            lacks.join(", ")
+        ));
     }
     for name in ["synflip", "synflip-server", "synflip-load"] {
         if let Err(error) = program(name) {
-            return Some(error.to_string());
+            return cannot(error.to_string());
         }
     }
+    let tun = File::options().read(true).write(true).open("/dev/net/tun");
+    if let Err(error) = tun
+        && needs_tun
+    {
+        let cure = if error.kind() == ErrorKind::NotFound {
+            "load the driver with: modprobe tun"
+        } else {
+            "in a container, allow it with: --device /dev/net/tun"
+        };
+        return cannot(format!("cannot open /dev/net/tun ({error}); {cure}"));
+    }
+    if let Err(error) = synflip_bpf::probe(&Object::default()) {
+        let cause = anyhow::Error::new(error);
+        return cannot(format!("BPF is refused: {cause:#}\n{}", doctor()));
+    }
     raise_file_limit();
-    None
+    Ok(())
 }
 
 /// What `synflip doctor` says.

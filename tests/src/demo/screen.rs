@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Where a run is shown.
-pub(super) struct Screen {
+pub(crate) struct Screen {
     out: Box<dyn Write>,
     terminal: bool,
     shown: Option<Instant>,
@@ -16,7 +16,7 @@ pub(super) struct Screen {
 
 impl Screen {
     /// Shows it on standard output, or on standard error if that is for the results.
-    pub(super) fn new(stdout_is_taken: bool) -> Self {
+    pub(crate) fn new(stdout_is_taken: bool) -> Self {
         let (out, terminal): (Box<dyn Write>, _) = if stdout_is_taken {
             (Box::new(io::stderr()), io::stderr().is_terminal())
         } else {
@@ -30,19 +30,19 @@ impl Screen {
     }
 
     /// A line that stays.
-    pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
+    pub(crate) fn line(&mut self, text: &str) -> io::Result<()> {
         self.write(&format!("{text}\n"))
     }
 
     /// Text that stays.
-    pub(super) fn write(&mut self, text: &str) -> io::Result<()> {
+    pub(crate) fn write(&mut self, text: &str) -> io::Result<()> {
         self.clear();
         self.out.write_all(text.as_bytes())?;
         self.out.flush()
     }
 
     /// Something has happened: a line of its own, unless the state shows it.
-    pub(super) fn event(&mut self, text: &str) -> io::Result<()> {
+    pub(crate) fn event(&mut self, text: &str) -> io::Result<()> {
         if self.terminal {
             return Ok(());
         }
@@ -50,7 +50,7 @@ impl Screen {
     }
 
     /// How things stand, in place of what was said last; not more often than can be read.
-    pub(super) fn state(&mut self, text: impl FnOnce() -> String) -> io::Result<()> {
+    pub(crate) fn state(&mut self, text: impl FnOnce() -> String) -> io::Result<()> {
         let recent = |shown: Instant| shown.elapsed() < REFRESH;
         if !self.terminal || self.shown.is_some_and(recent) {
             return Ok(());
@@ -61,7 +61,7 @@ impl Screen {
     }
 
     /// Takes the state away.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if self.shown.take().is_some() {
             // What follows fails too, and is the better place to notice it.
             drop(write!(self.out, "\r\x1b[K"));

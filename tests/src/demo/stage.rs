@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-use super::options::Settings;
+use super::{options::Settings, priority};
 use crate::{Delay, Link, Netns, link};
 
 /// Two namespaces, the wire between them, and a directory for files.
@@ -26,7 +26,7 @@ impl Stage {
             seed: settings.seed,
         };
         Ok(Self {
-            _link: Link::join(&client, &server, delay)?,
+            _link: priority::first(|| Link::join(&client, &server, delay))?,
             client,
             server,
             dir: tempfile::tempdir().context("make a directory for the run's files")?,

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::{
     Interrupt,
@@ -56,6 +56,14 @@ impl<'a> Steered<'a> {
         let generation = Generation::start(self.netns(), &self.agent, &spec)?;
         self.generations.push(generation);
         Ok(())
+    }
+
+    /// An error, and what the agent said last.
+    fn explain(&self, error: &anyhow::Error) -> anyhow::Error {
+        let log = self.agent.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+        anyhow!("{error:#}\nThe agent's log ends with:\n{last}")
     }
 
     fn netns(&self) -> &Netns {
@@ -119,7 +127,7 @@ impl Method for Steered<'_> {
     fn finished(&mut self) -> Result<Vec<Finished>> {
         let mut finished = Vec::new();
         for mut command in std::mem::take(&mut self.running) {
-            match command.poll().with_context(|| self.agent.log())? {
+            match command.poll().map_err(|error| self.explain(&error))? {
                 Some(flip) => finished.push(flip),
                 None => self.running.push(command),
             }
@@ -203,5 +211,7 @@ impl Drop for Command {
     }
 }
 
+/// Of the agent's log, in an error.
+const LOG_LINES: usize = 20;
 /// Longer than a server waits for its last clients.
 const ENDS_WITHIN: Duration = Duration::from_secs(35);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    format::{self, count, given, micros, ms, table, whole_ms},
+    format::{self, count, given, micros, ms, percent, table, whole_ms},
     half::{Flip, Half},
     kernel,
     options::Settings,
@@ -17,12 +17,12 @@ pub(super) fn headline(settings: &Settings) -> String {
         Mode::Open { rate, .. } => format!("{rate} connections/s"),
     };
     format!(
-        "Linux {}: {} in {} s under {load}, round trip {}, packet loss {}%, seed {}",
+        "Linux {}: {} in {} s under {load}, round trip {}, packet loss {}, seed {}",
         kernel(),
         flips(settings.flips.into()),
         settings.duration.as_secs_f64(),
         given(settings.rtt),
-        settings.loss * 100.0,
+        percent(settings.loss),
         settings.seed
     )
 }

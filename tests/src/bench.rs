@@ -1,0 +1,148 @@
+//! What does steering cost?
+//!
+//! Each measurement compares two things in one run, alternating, and prints their ratio: numbers
+//! of different hosts or days cannot be compared, ratios can. Nothing here fails because it was
+//! slow.
+
+mod flip;
+mod measure;
+mod memory;
+mod run_time;
+mod steering;
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+
+use crate::demo::{Interrupt, Screen, check_writable, exit_code, kernel, missing, usage};
+
+/// Measure what steering costs, each time beside what it is compared with.
+#[derive(Debug, Parser)]
+#[command(name = "synflip-bench", version)]
+struct Args {
+    /// What to measure; everything if it is left out
+    name: Option<Name>,
+    /// Also write the results to a file, or to standard output if it is -
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// steering: pairs of runs
+    #[arg(long, default_value_t = 6, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pairs: u32,
+    /// steering: length of a run
+    #[arg(long, default_value_t = 3, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=60))]
+    seconds: u32,
+    /// flip: flips of each kind
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    flips: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// Connections per second with synflip and with plain SO_REUSEPORT
+    Steering,
+    /// Commit time of a flip with 1 and with 64 listeners, and of a grace period alone
+    Flip,
+    /// Resident memory of the agent with 0 and with 256 listeners
+    Memory,
+}
+
+/// The results of what was measured.
+#[derive(Default, Serialize)]
+struct Document {
+    kernel: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steering: Option<steering::Steering>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flip: Option<flip::Flip>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<memory::Memory>,
+}
+
+/// Runs the measurements that the command line asks for.
+///
+/// The exit code is 0 if they could be made, 2 if they cannot be made as asked or here, 128 and
+/// the signal's number if they were interrupted, and 1 otherwise.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Args::try_parse() {
+        Ok(args) => exit_code("synflip-bench", run(&args).map(|()| ExitCode::SUCCESS)),
+        Err(error) => usage(&error),
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let to_stdout = args.json.as_deref() == Some(Path::new("-"));
+    if let Some(path) = args.json.as_deref().filter(|_| !to_stdout) {
+        check_writable(path)?;
+    }
+    missing("cargo xtask bench", false)?;
+    let interrupt = Interrupt::install()?;
+    let mut screen = Screen::new(to_stdout);
+    let result = measure_all(args, &mut screen, &interrupt);
+    screen.clear();
+    let document = result.map_err(|error| interrupt.explain(error))?;
+    let Some(path) = &args.json else {
+        return Ok(());
+    };
+    let mut text = serde_json::to_string_pretty(&document).context("encode the results")?;
+    text.push('\n');
+    if to_stdout {
+        return Ok(std::io::stdout().lock().write_all(text.as_bytes())?);
+    }
+    fs::write(path, text).with_context(|| format!("write {}", path.display()))
+}
+
+fn measure_all(args: &Args, screen: &mut Screen, interrupt: &Interrupt) -> Result<Document> {
+    let wanted = |name| args.name.is_none_or(|only| only == name);
+    let mut document = Document {
+        kernel: kernel(),
+        ..Document::default()
+    };
+    screen.line(&format!("Linux {}", document.kernel))?;
+    if wanted(Name::Steering) {
+        let length = Duration::from_secs(args.seconds.into());
+        let result = steering::measure(args.pairs, length, screen, interrupt)?;
+        screen.write(&result.describe())?;
+        document.steering = Some(result);
+    }
+    if wanted(Name::Flip) {
+        let result = flip::measure(args.flips, screen, interrupt)?;
+        screen.write(&result.describe())?;
+        document.flip = Some(result);
+    }
+    if wanted(Name::Memory) {
+        let result = memory::measure(interrupt)?;
+        screen.write(&result.describe())?;
+        document.memory = Some(result);
+    }
+    Ok(document)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn measurements_have_names() {
+        for name in ["steering", "flip", "memory"] {
+            assert!(Args::try_parse_from(["synflip-bench", name]).is_ok());
+        }
+        let error = Args::try_parse_from(["synflip-bench", "speed"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+    }
+}
