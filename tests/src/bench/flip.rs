@@ -103,16 +103,10 @@ impl Pair {
     fn start(ports: u16, listeners: usize) -> Result<Self> {
         let netns = Netns::new()?;
         let agent = Agent::start(&netns)?;
-        let listen: Vec<SocketAddr> = (0..ports)
-            .map(|port| (Ipv4Addr::LOCALHOST, FIRST_PORT + port).into())
-            .collect();
+        let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, FIRST_PORT + port));
         let start = |number| {
-            let spec = Spec {
-                listen: listen.clone(),
-                listeners,
-                number,
-                args: Vec::new(),
-            };
+            let mut spec = Spec::new(number, address(0), listeners);
+            spec.listen = (0..ports).map(address).collect();
             Generation::start(&netns, &agent, &spec)
         };
         Ok(Self {
