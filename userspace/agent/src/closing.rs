@@ -8,7 +8,7 @@ use std::{
 use synflip_abi::MemberState;
 use synflip_plan::{Closing, Member, Pending, Slot, close_order};
 
-use crate::{registry::Context, service::Service};
+use crate::{fdstore, registry::Context, service::Service};
 
 /// Time between two looks at listeners that cannot be closed yet: how long a connection may wait
 /// on one before it is handed over.
@@ -17,11 +17,12 @@ const AGAIN: Duration = Duration::from_millis(10);
 impl Service {
     /// Closes the listeners that are neither served nor in a table, as far as that is safe.
     ///
-    /// What is queued on one goes to the working generation: the kernel moves it when the listener
-    /// is closed, if it can and nothing is half-open (a handshake that ends during the close can
-    /// be lost); otherwise it is accepted here and handed over. A listener goes when nothing is
-    /// left, but never the first of its hash bucket (`synflip_plan::close_order`), which stays as
-    /// a tombstone.
+    /// What is queued on one is accepted here and handed over to the working generation. Only for
+    /// servers that cannot be handed anything the kernel is left to move the queue when the
+    /// listener is closed: a handshake that ends during the close can be lost, and nothing moves
+    /// while anybody else still holds the listener open. A listener goes when nothing is left, but
+    /// never the first of its hash bucket (`synflip_plan::close_order`), which stays as a
+    /// tombstone.
     pub(crate) fn close_unneeded(&mut self, now: Instant, context: &mut Context) {
         self.close_again = None;
         self.hand_over(context);
@@ -47,6 +48,7 @@ impl Service {
             }
             let its = pending.get(&member.slot);
             let moves = context.migrates
+                && !self.can_hand_over(member.slot)
                 && its.is_some_and(|pending| pending.half_open() == 0)
                 && working
                     .as_ref()
@@ -96,7 +98,9 @@ impl Service {
     fn close(&mut self, slot: Slot, left: Pending) {
         // Out of the socket array first: nothing selects it, so no grace period is needed.
         self.clear(slot);
-        self.custody.remove(&slot);
+        if let Some(listener) = self.custody.remove(&slot) {
+            fdstore::forget(listener.cookie);
+        }
         self.forced.remove(&slot);
         self.plan.closed(slot);
         let (queued, half_open) = (left.queued, left.half_open());

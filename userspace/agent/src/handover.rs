@@ -49,6 +49,12 @@ impl OnTheirWay {
 }
 
 impl Service {
+    /// Whether there is somebody to give a listener's connections to.
+    pub(crate) fn can_hand_over(&self, slot: Slot) -> bool {
+        let listener = self.custody.get(&slot);
+        listener.is_some_and(|listener| !self.takers(listener.address).is_empty())
+    }
+
     /// Accepts what is queued on a listener that nobody serves, if there is somebody to give it to.
     pub(crate) fn rescue(&mut self, slot: Slot) {
         let Some(address) = self.custody.get(&slot).map(|listener| listener.address) else {

@@ -16,6 +16,7 @@ mod custody;
 pub mod doctor;
 mod drain;
 mod error;
+mod fdstore;
 mod flip;
 mod handover;
 mod limits;

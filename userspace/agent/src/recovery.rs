@@ -10,8 +10,11 @@ use synflip_wire::{Committed, Event, Name};
 use crate::{
     AgentError,
     certificate::Drain,
+    custody::Custody,
     error::chain,
+    fdstore::{self, Kept},
     registry::{Context, Registry},
+    requests::open_tables,
     service::Service,
     timeline::unix_ms,
 };
@@ -24,7 +27,7 @@ impl Registry {
     /// of the others.
     ///
     /// Nothing changes for new connections: the kernel has gone on steering, and does.
-    pub(crate) fn recover(&mut self) -> Result<(), AgentError> {
+    pub(crate) fn recover(&mut self, mut kept: Kept) -> Result<(), AgentError> {
         for name in services(&self.config.bpffs)? {
             let dir = service_dir(&self.config.bpffs, &name);
             let opened = Steering::open(
@@ -41,26 +44,32 @@ impl Registry {
                 }
                 Err(error) => return Err(error.into()),
             };
-            let left = listeners(&mut steering)?;
+            let left = listeners(&mut steering, &kept)?;
             let (Ok(parsed), Some((_, first))) = (name.parse::<Name>(), left.first()) else {
                 steering.unpin()?;
                 tracing::info!(service = name, "pins removed: no listener of it is open");
                 continue;
             };
-            let service = restore(parsed.clone(), first.owner_uid, &left, steering, publisher)?;
+            let mut service = restore(parsed.clone(), first.owner_uid, &left, steering, publisher)?;
+            service.resume_custody(&left, &mut kept);
             self.services.insert(parsed, service);
         }
+        // No pin knows these any more.
+        kept.into_keys().for_each(fdstore::forget);
         Ok(())
     }
 }
 
 /// The noted listeners that are still open; other slots are emptied.
-fn listeners(steering: &mut Steering) -> Result<Vec<(Slot, Note)>, BpfError> {
+///
+/// A tombstone is one only as long as somebody holds it open.
+fn listeners(steering: &mut Steering, kept: &Kept) -> Result<Vec<(Slot, Note)>, BpfError> {
     let mut left = Vec::new();
     for slot in 0..MAX_SLOTS {
         match steering.member(slot)? {
             (Some(note), Some(cookie))
-                if note.cookie == cookie && note.state != MemberState::Tombstone =>
+                if note.cookie == cookie
+                    && (note.state != MemberState::Tombstone || kept.contains_key(&cookie)) =>
             {
                 left.push((slot, note));
             }
@@ -88,6 +97,7 @@ fn restore(
             generation: GenerationId(note.generation),
             name: note.name().unwrap_or_default().to_owned(),
             keep: note.state == MemberState::Kept,
+            tombstone: note.state == MemberState::Tombstone,
         })
         .collect();
     let published = publisher.published()?.and_then(Table::from_words);
@@ -100,6 +110,26 @@ fn restore(
 }
 
 impl Service {
+    /// Takes the listeners that systemd has kept back into custody.
+    fn resume_custody(&mut self, notes: &[(Slot, Note)], kept: &mut Kept) {
+        for (slot, note) in notes {
+            let Some(fd) = kept.remove(&note.cookie) else {
+                continue;
+            };
+            let (listener, netns) = match Custody::take(fd, note.address) {
+                Ok(taken) => taken,
+                Err(refusal) => {
+                    tracing::warn!(service = %self.name, "kept by systemd: {refusal}");
+                    continue;
+                }
+            };
+            if self.tables.is_none() {
+                self.tables = open_tables(&self.name, &netns).ok();
+            }
+            self.custody.insert(*slot, listener);
+        }
+    }
+
     /// Goes on with the drains that were under way.
     fn resume_drains(&mut self, left: &[Left]) {
         let Some(working) = self.plan.working() else {
@@ -143,12 +173,19 @@ impl Service {
     }
 
     /// Looks whether the listeners whose processes have not come back are still open.
-    pub(crate) fn watch_absent(&mut self, now: Instant) {
+    ///
+    /// One that this agent holds is open in any case: its process has the hold time to come back.
+    pub(crate) fn watch_absent(&mut self, now: Instant, hold: Duration) {
         if self.absent_again.is_some_and(|again| again > now) {
             return;
         }
         self.absent_again = None;
+        let held_long_enough = now.duration_since(self.since) >= hold;
         for member in self.plan.absent() {
+            if held_long_enough && self.custody.contains_key(&member.slot) {
+                self.plan.lose(member.slot);
+                continue;
+            }
             match self.steering.member(member.slot) {
                 Ok((_, Some(cookie))) if cookie == member.cookie => {
                     self.absent_again = Some(now + AGAIN);

@@ -13,7 +13,7 @@ use synflip_wire::{ErrorCode, ListenerSpec, Name, Refusal};
 use crate::{
     custody::Custody,
     error::{kernel, planned},
-    limits,
+    fdstore, limits,
     registry::Context,
     service::Service,
 };
@@ -70,6 +70,7 @@ impl Service {
             return Err(kernel(&error));
         }
         let count = listeners.len();
+        listeners.iter().for_each(fdstore::keep);
         self.custody
             .extend(joined.slots.iter().copied().zip(listeners));
         let name = self.generation_name(joined.generation);

@@ -238,7 +238,7 @@ impl Registry {
     }
 }
 
-fn open_tables(service: &Name, netns: &OwnedFd) -> Result<ListenTables, Refusal> {
+pub(crate) fn open_tables(service: &Name, netns: &OwnedFd) -> Result<ListenTables, Refusal> {
     ListenTables::open(netns.as_fd()).map_err(|error| {
         let text = format!(
             "{service}: the listener tables of its network namespace cannot be read (another \

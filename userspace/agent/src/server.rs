@@ -24,7 +24,7 @@ use tokio::{
 use crate::{
     AgentError, Config,
     connection::{converse, refuse},
-    limits, metrics,
+    fdstore, limits, metrics,
     registry::{Message, Registry},
     selftest,
 };
@@ -62,7 +62,7 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     };
     let migrates = facts.migration_wakes == Some(true);
     let mut registry = Registry::new(config, variant, migrates, messages.clone());
-    registry.recover()?;
+    registry.recover(fdstore::take_back())?;
     let registry = tokio::spawn(registry.run(inbox));
     if let Some(metrics) = metrics {
         tokio::spawn(metrics::serve(metrics, messages.clone()));

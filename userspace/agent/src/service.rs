@@ -44,6 +44,8 @@ pub(crate) struct Service {
     pub(crate) left_on_purpose: bool,
     /// When listeners that wait to be closed are looked at again.
     pub(crate) close_again: Option<Instant>,
+    /// When this agent came to know of it.
+    pub(crate) since: Instant,
     /// When listeners whose processes have not come back are looked at again.
     pub(crate) absent_again: Option<Instant>,
     /// Connections accepted for processes that have not taken them yet.
@@ -73,6 +75,7 @@ impl Service {
             unserved_since: None,
             left_on_purpose: false,
             close_again: None,
+            since: Instant::now(),
             absent_again: None,
             on_their_way: OnTheirWay::default(),
             forced: BTreeSet::new(),

@@ -19,6 +19,17 @@ pub(crate) fn socket_netns(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Takes the descriptors that systemd has passed to this process. Once per process.
+pub(crate) fn systemd_fds() -> Vec<OwnedFd> {
+    // Without the variables, or with those of another process, there is nothing to take.
+    let Ok(fds) = sd_notify::listen_fds() else {
+        return Vec::new();
+    };
+    // SAFETY: systemd has passed them to this process (LISTEN_PID was compared), and only this
+    // function, which is called once, takes them.
+    fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
+}
+
 /// A listener's accept queue as TCP_INFO tells it (`tcp_get_info`: `tcpi_unacked`).
 pub(crate) fn accept_queue(listener: BorrowedFd<'_>) -> io::Result<u32> {
     // SAFETY: all-zero bytes are a valid tcp_info, which has only integers.

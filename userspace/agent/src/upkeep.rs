@@ -7,7 +7,7 @@ use crate::{registry::Context, service::Service};
 impl Service {
     /// Does what follows from what has happened to this service.
     pub(crate) fn settle(&mut self, now: Instant, hold: Duration, context: &mut Context) {
-        self.watch_absent(now);
+        self.watch_absent(now, hold);
         self.watch_drains(now, context);
         if !self.plan.is_committing() {
             self.keep_working(context);

@@ -21,6 +21,8 @@ pub struct Left {
     pub name: String,
     /// Whether its generation is to be kept for a rollback once it has drained.
     pub keep: bool,
+    /// Whether it is open only because it is the first of its hash bucket.
+    pub tombstone: bool,
 }
 
 impl Service {
@@ -74,6 +76,14 @@ impl Service {
             ready: phase == Phase::Working,
             served: true,
         };
+        if left.tombstone {
+            self.tombstones.push(Member {
+                ready: false,
+                served: false,
+                ..member
+            });
+            return;
+        }
         match self
             .generations
             .iter_mut()
@@ -115,6 +125,7 @@ mod tests {
             generation: GenerationId(generation),
             name: format!("gen{generation}"),
             keep: false,
+            tombstone: false,
         }
     }
 

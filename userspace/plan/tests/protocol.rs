@@ -421,6 +421,7 @@ impl Model for Protocol {
                             generation: state.listeners[generation].generation?,
                             name: name(generation),
                             keep: false,
+                            tombstone: false,
                         })
                     })
                     .collect();
