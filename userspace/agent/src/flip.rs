@@ -153,14 +153,14 @@ impl Service {
             self.remark_all(from, MemberState::Kept);
         }
         let members = self.plan.generation(from).map(|old| old.members.clone());
-        let custody = &self.custody;
+        // Those too that this agent has no duplicate of yet: what it cannot see is not drained.
+        let endpoints = self.plan.endpoints();
         let old = members
             .unwrap_or_default()
             .into_iter()
             .filter_map(|member| {
-                custody
-                    .get(&member.slot)
-                    .map(|listener| (member.slot, listener.address))
+                let address = endpoints.get(member.endpoint as usize)?;
+                Some((member.slot, *address))
             });
         let mut drain = Drain::new(from, committed, keep, waiter, old);
         self.sample(&mut drain);

@@ -15,6 +15,7 @@ use crate::{
     fdstore::{self, Kept},
     registry::{Context, Registry},
     requests::open_tables,
+    selftest,
     service::Service,
     timeline::unix_ms,
 };
@@ -29,6 +30,9 @@ impl Registry {
     /// Nothing changes for new connections: the kernel has gone on steering, and does.
     pub(crate) fn recover(&mut self, mut kept: Kept) -> Result<(), AgentError> {
         for name in services(&self.config.bpffs)? {
+            if selftest::is_under_way(&name) {
+                continue;
+            }
             let dir = service_dir(&self.config.bpffs, &name);
             let opened = Steering::open(
                 dir.clone(),

@@ -4,7 +4,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::fd::AsFd as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -21,6 +21,9 @@ use crate::{AgentError, Config, queues::ListenTables, sys};
 
 /// How long the kernel may take over something that it does at once.
 const SOON: Duration = Duration::from_secs(2);
+
+/// How the name of the pins begins; the process's number follows.
+const PINS: &str = "selftest-";
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +55,7 @@ pub(crate) fn run(config: &Config, variant: Variant) -> Result<Facts, AgentError
     let migration_wakes = match variant {
         Variant::Select => None,
         Variant::SelectOrMigrate => {
-            let dir = service_dir(&config.bpffs, &format!("selftest-{}", std::process::id()));
+            let dir = service_dir(&config.bpffs, &format!("{PINS}{}", std::process::id()));
             migration(config, variant, dir)?
         }
     };
@@ -60,6 +63,12 @@ pub(crate) fn run(config: &Config, variant: Variant) -> Result<Facts, AgentError
         migration: migration_wakes.is_some(),
         migration_wakes,
     })
+}
+
+/// Whether these pins are those of a process that is trying things out now (`synflip doctor`).
+pub(crate) fn is_under_way(pins: &str) -> bool {
+    let process = pins.strip_prefix(PINS);
+    process.is_some_and(|process| Path::new("/proc").join(process).exists())
 }
 
 /// A private listener's count must go 1, 2, 1 as a connection is queued and accepted.
