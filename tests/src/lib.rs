@@ -14,10 +14,12 @@
 //! * [`raw`]: a TCP client made of single segments, and a SYN flood
 //! * [`wait`]: waiting with a deadline
 //! * [`privilege`]: whether this process may do all that
+//! * [`capability`]: what the kernel under test is known to lack
 
 #![deny(unsafe_code)]
 
 pub mod bench;
+pub mod capability;
 pub mod demo;
 mod family;
 pub mod link;

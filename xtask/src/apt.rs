@@ -56,20 +56,39 @@ pub(crate) struct PrivateApt {
 
 impl PrivateApt {
     /// Sets one up for a suite of Debian, such as `trixie-backports`, and fetches its lists.
+    ///
+    /// It takes nothing for installed.
     pub(crate) fn new(suite: &str, dir: PathBuf) -> Result<Self> {
+        Self::with_status(&[suite], dir, "")
+    }
+
+    /// Sets one up for several suites, which takes for installed what the machine has.
+    pub(crate) fn beside_the_machine(suites: &[&str], dir: PathBuf) -> Result<Self> {
+        let status = fs::read_to_string(STATUS).with_context(|| format!("cannot read {STATUS}"))?;
+        Self::with_status(suites, dir, &status)
+    }
+
+    fn with_status(suites: &[&str], dir: PathBuf, status: &str) -> Result<Self> {
         for part in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(dir.join(part))
                 .with_context(|| format!("cannot create {}", dir.join(part).display()))?;
         }
         let site = site()?;
-        let source = format!("deb [signed-by={KEYRING}] {site} {suite} main\n");
-        fs::write(dir.join("sources.list"), source)
-            .and_then(|()| fs::write(dir.join("status"), ""))
+        let source = |suite: &&str| format!("deb [signed-by={KEYRING}] {site} {suite} main\n");
+        let sources: String = suites.iter().map(source).collect();
+        fs::write(dir.join("sources.list"), sources)
+            .and_then(|()| fs::write(dir.join("status"), status))
             .with_context(|| format!("cannot write to {}", dir.display()))?;
         let apt = Self { dir };
         quietly(apt.command("apt-get").arg("update"))
-            .with_context(|| format!("cannot read the package lists of {suite}"))?;
+            .with_context(|| format!("cannot read the package lists of {}", suites.join(", ")))?;
         Ok(apt)
+    }
+
+    /// The packages whose names start with a prefix.
+    pub(crate) fn names(&self, prefix: &str) -> Result<Vec<String>> {
+        let names = quietly(self.command("apt-cache").args(["pkgnames", prefix]))?;
+        Ok(names.lines().map(str::to_owned).collect())
     }
 
     /// The newest version of a package that starts with a prefix, if the suite has one.
@@ -96,6 +115,33 @@ impl PrivateApt {
         run(Command::new("dpkg-deb").arg("-x").arg(&file).arg(into))
     }
 
+    /// Downloads a package of a suite and whatever it needs that is not installed, and unpacks
+    /// all of it into a directory.
+    pub(crate) fn unpack_with_needs(&self, package: &str, suite: &str, into: &Path) -> Result<()> {
+        quietly(
+            self.command("apt-get")
+                .args([
+                    "install",
+                    "--download-only",
+                    "--yes",
+                    "--no-install-recommends",
+                ])
+                .args(["--target-release", suite, package]),
+        )?;
+        let archives = self.dir.join("cache/archives");
+        fs::create_dir_all(into).with_context(|| format!("cannot create {}", into.display()))?;
+        for entry in fs::read_dir(&archives)? {
+            let file = entry?.path();
+            if file.extension().is_some_and(|extension| extension == "deb") {
+                run(Command::new("dpkg-deb").arg("-x").arg(&file).arg(into))?;
+                // Not to be unpacked again beside a newer one.
+                fs::remove_file(&file)
+                    .with_context(|| format!("cannot remove {}", file.display()))?;
+            }
+        }
+        Ok(())
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let at = |name: &str| self.dir.join(name).display().to_string();
@@ -106,6 +152,10 @@ impl PrivateApt {
             .arg(format!("-oDir::State::lists={}", at("lists")))
             .arg(format!("-oDir::State::status={}", at("status")))
             .arg(format!("-oDir::Cache={}", at("cache")))
+            // Nobody but this process is here; the machine's own lock is root's.
+            .arg("-oDebug::NoLocking=1")
+            .arg("-oAcquire::Languages=none")
+            .arg("-oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false")
             // The user that apt switches to otherwise cannot write here.
             .arg("-oAPT::Sandbox::User=root");
         command
@@ -131,4 +181,5 @@ fn site() -> Result<String> {
         .to_owned())
 }
 
+const STATUS: &str = "/var/lib/dpkg/status";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";

@@ -17,8 +17,10 @@ mod check;
 mod ebpf;
 mod manifest;
 mod run;
+mod tally;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::process::ExitCode;
 

@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::cargo::{need_root, release_binaries};
+use crate::{
+    cargo::{is_root, need_root, release_binaries},
+    vm,
+};
 
 // `--help` goes to the program too: only it knows its options.
 #[derive(Debug, clap::Args)]
@@ -20,12 +23,54 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let vm = |arg: &OsString| arg == "--vm" || arg.as_encoded_bytes().starts_with(b"--vm=");
-    if args.args.iter().any(vm) {
-        eprintln!("error: --vm: virtual machines are not supported yet; run without it, here");
-        return Ok(ExitCode::from(2));
+    let (kernels, rest) = split_vm(&args.args)?;
+    if !kernels.is_empty() {
+        return vm::demonstrate(&kernels, &rest);
     }
-    exec("synflip-run", &args.args)
+    match why_not_here(&rest)? {
+        None => exec("synflip-run", &rest),
+        Some(why) => {
+            eprintln!("not on this machine: {why}\nrunning in a virtual one, Linux {ELSEWHERE}");
+            vm::demonstrate(&[ELSEWHERE.to_owned()], &rest)
+        }
+    }
+}
+
+/// Why this user or this kernel cannot run it, if so.
+fn why_not_here(args: &[OsString]) -> Result<Option<String>> {
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        return Ok(None);
+    }
+    if !is_root() {
+        return Ok(Some("it needs root".to_owned()));
+    }
+    let doctor = Command::new(release_binaries()?.join("synflip"))
+        .arg("doctor")
+        .output()
+        .context("cannot start synflip doctor")?;
+    let said = String::from_utf8_lossy(&doctor.stdout).trim().to_owned();
+    Ok((!doctor.status.success()).then_some(said))
+}
+
+/// The kernels that `--vm` names, and the other arguments, which are the program's.
+fn split_vm(args: &[OsString]) -> Result<(Vec<String>, Vec<OsString>)> {
+    let (mut kernels, mut rest) = (Vec::new(), Vec::new());
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let named = match arg.to_str().and_then(|arg| arg.strip_prefix("--vm")) {
+            Some("") => {
+                let next = args.next().and_then(|next| next.to_str());
+                next.context("--vm needs the name of a kernel, or all")?
+            }
+            Some(named) if named.starts_with('=') => &named[1..],
+            _ => {
+                rest.push(arg.clone());
+                continue;
+            }
+        };
+        kernels.extend(named.split(',').map(str::to_owned));
+    }
+    Ok((kernels, rest))
 }
 
 /// Builds the programs and becomes one of them.
@@ -47,4 +92,22 @@ pub(crate) fn exec(program: &str, args: &[OsString]) -> Result<ExitCode> {
         .env("SYNFLIP_BIN_DIR", &dir)
         .exec();
     Err(error).with_context(|| format!("cannot start {}", path.display()))
+}
+
+/// Where to run what this machine cannot: a kernel that Debian supports for long.
+const ELSEWHERE: &str = "6.12";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_are_told_from_what_is_the_programs() {
+        let args = |args: &[&str]| args.iter().map(OsString::from).collect::<Vec<_>>();
+        let given = args(&["--flips", "3", "--vm", "5.10,7", "--vm=6.1", "--vmx"]);
+        let (kernels, rest) = split_vm(&given).unwrap();
+        assert_eq!(kernels, ["5.10", "7", "6.1"]);
+        assert_eq!(rest, args(&["--flips", "3", "--vmx"]));
+        assert!(split_vm(&args(&["--vm"])).is_err());
+    }
 }

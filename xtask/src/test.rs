@@ -3,21 +3,30 @@
 use std::{
     ffi::OsString,
     io::{self, BufRead as _, BufReader, Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result};
-use comfy_table::{CellAlignment, Table, presets};
 
-use crate::cargo::{cargo, need_root, output, release_binaries};
+use crate::{
+    cargo::{cargo, need_root, output, release_binaries},
+    tally::{Outcome, count, print},
+    vm,
+};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only one tier; all of them if it is left out.
     tier: Option<Tier>,
+    /// With `vm`, or alone: only these kernels, such as 5.10,7.
+    #[arg(long, value_name = "KERNEL", value_delimiter = ',')]
+    vm: Vec<String>,
+    /// With `vm`: write what passed on which kernel to a file, as a table in Markdown.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -33,9 +42,13 @@ enum Tier {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let only = args.tier;
-    if only == Some(Tier::Vm) {
-        eprintln!("error: the kernel matrix is not there yet; `cargo xtask test kernel` runs here");
+    let only = match (args.tier, args.vm.as_slice()) {
+        (None, [_, ..]) => Some(Tier::Vm),
+        (tier, _) => tier,
+    };
+    let about_machines = !args.vm.is_empty() || args.markdown.is_some();
+    if about_machines && only.is_some_and(|only| only != Tier::Vm) {
+        eprintln!("error: --vm and --markdown are about the tier vm: `cargo xtask test vm …`");
         return Ok(ExitCode::from(2));
     }
     let wanted = |tier| only.is_none_or(|only| only == tier);
@@ -43,6 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if wanted(Tier::Kernel) || wanted(Tier::E2e) {
         need_root("kernel and e2e tests (unlike `cargo xtask test unit`)")?;
     }
+    let host_may_lack = vm::Kernels::load()?.host_may_lack();
     let mut ran = Vec::new();
     if wanted(Tier::Unit) {
         let workspace = ["test", "--workspace", "--exclude", "synflip-tests"];
@@ -79,9 +93,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
                     &target,
                 ])
                 .args(["--", "--test-threads=1", "--nocapture"])
-                .env("SYNFLIP_BIN_DIR", dir);
+                .env("SYNFLIP_BIN_DIR", dir)
+                .env("SYNFLIP_KERNEL_LACKS", &host_may_lack);
             ran.push(test(&format!("{source} {target}"), &mut command)?);
         }
+    }
+    if wanted(Tier::Vm) {
+        let targets = targets("kernel")?;
+        ran.extend(vm::matrix(&args.vm, &targets, args.markdown.as_deref())?);
     }
     print(&ran);
     Ok(if ran.iter().all(|outcome| outcome.success) {
@@ -89,53 +108,6 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
-}
-
-/// What came of one call of `cargo test`.
-#[derive(Debug)]
-struct Outcome {
-    name: String,
-    counts: Counts,
-    success: bool,
-    took: Duration,
-}
-
-/// Tests that passed, failed and were skipped; one that skips itself counts as skipped only.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    passed: usize,
-    failed: usize,
-    skipped: usize,
-}
-
-impl Counts {
-    /// Takes in one line of what `cargo test` prints.
-    fn read(&mut self, line: &str) {
-        // With --nocapture a test's own line may stand behind `test name ... `.
-        if line.starts_with("skipped: ") || line.contains(" ... skipped: ") {
-            self.skipped += 1;
-            self.passed = self.passed.saturating_sub(1);
-            return;
-        }
-        let Some(result) = line.strip_prefix("test result: ") else {
-            return;
-        };
-        let fields = result.split(['.', ';']).map(str::trim);
-        for field in fields {
-            let Some((count, what)) = field.split_once(' ') else {
-                continue;
-            };
-            let Ok(count) = count.parse::<usize>() else {
-                continue;
-            };
-            match what {
-                "passed" => self.passed += count,
-                "failed" => self.failed += count,
-                "ignored" => self.skipped += count,
-                _ => {}
-            }
-        }
-    }
 }
 
 /// Runs `cargo test`, passing on and counting what it prints.
@@ -168,19 +140,6 @@ fn test(name: &str, command: &mut Command) -> Result<Outcome> {
     })
 }
 
-fn count(lines: &[String]) -> Counts {
-    let mut counts = Counts::default();
-    // The results first: a skip is taken off what passed.
-    let (results, others): (Vec<_>, Vec<_>) = lines
-        .iter()
-        .partition(|line| line.starts_with("test result: "));
-    results
-        .into_iter()
-        .chain(others)
-        .for_each(|line| counts.read(line));
-    counts
-}
-
 fn pass_on(from: impl Read, mut to: impl Write) -> io::Result<Vec<String>> {
     let mut lines = Vec::new();
     for line in BufReader::new(from).split(b'\n') {
@@ -211,59 +170,4 @@ fn targets(dir: &str) -> Result<Vec<String>> {
         .collect();
     names.sort();
     Ok(names)
-}
-
-fn print(ran: &[Outcome]) {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["target", "passed", "failed", "skipped", "seconds", ""]);
-    for outcome in ran {
-        let Counts {
-            passed,
-            failed,
-            skipped,
-        } = outcome.counts;
-        table.add_row([
-            outcome.name.clone(),
-            passed.to_string(),
-            failed.to_string(),
-            skipped.to_string(),
-            format!("{:.1}", outcome.took.as_secs_f64()),
-            // Also a target that did not build or was killed, where no test is counted.
-            if outcome.success {
-                String::new()
-            } else {
-                "FAILED".to_owned()
-            },
-        ]);
-    }
-    for column in table.column_iter_mut().skip(1).take(4) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    println!("\n{table}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_add_up_over_results_and_skips() {
-        let lines = [
-            "test flip ... skipped: no CAP_BPF",
-            "ok",
-            "skipped: netem is missing",
-            "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out",
-            "test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out",
-        ];
-        let counts = count(&lines.map(str::to_owned));
-        assert_eq!(
-            counts,
-            Counts {
-                passed: 5,
-                failed: 3,
-                skipped: 3
-            }
-        );
-    }
 }
