@@ -31,8 +31,17 @@ use promises::note;
 use scene::{SOON, Scene};
 
 fn a_queue_is_served_before_the_flip_returns() -> Result<()> {
+    a_queue_is_served("0")
+}
+
+/// A connection made from a cookie is queued without ever having been a request.
+fn a_queue_made_from_cookies_is_served_before_the_flip_returns() -> Result<()> {
+    a_queue_is_served("2")
+}
+
+fn a_queue_is_served(syncookies: &str) -> Result<()> {
     for family in Family::BOTH {
-        let scene = Scene::new(family)?;
+        let scene = Scene::new(family, &[("net.ipv4.tcp_syncookies", syncookies)])?;
         let old = scene.start(&scene.spec(1, 3).arg("--stop-accepting"))?;
         let clients = scene.connect(QUEUED)?;
         scene.wait_pending("gen1", QUEUED, 0)?;
@@ -58,7 +67,7 @@ fn a_queue_is_served_before_the_flip_returns() -> Result<()> {
         scene.check_steered(QUEUED)?;
 
         // The same queue without steering.
-        let scene = Scene::new(family)?;
+        let scene = Scene::new(family, &[])?;
         let old = Generation::start_plain(&scene.netns, &scene.spec(1, 3).arg("--stop-accepting"))?;
         let clients = scene.connect(QUEUED)?;
         let _new = Generation::start_plain(&scene.netns, &scene.spec(2, 2))?;
@@ -81,7 +90,7 @@ fn a_queue_is_served_before_the_flip_returns() -> Result<()> {
 
 fn half_open_handshakes_end_on_the_old_generation() -> Result<()> {
     for family in Family::BOTH {
-        let scene = Scene::new(family)?;
+        let scene = Scene::new(family, &[])?;
         let old = scene.start(&scene.spec(1, 3))?;
         let mut held = scene.half_open(HALF_OPEN)?;
         scene.wait_pending("gen1", 0, HALF_OPEN)?;
@@ -120,7 +129,7 @@ fn half_open_handshakes_end_on_the_old_generation() -> Result<()> {
         scene.check_steered(HALF_OPEN + 1)?;
 
         // The same handshake without steering.
-        let scene = Scene::new(family)?;
+        let scene = Scene::new(family, &[])?;
         let old = Generation::start_plain(&scene.netns, &scene.spec(1, 3))?;
         let mut held = scene.half_open(1)?;
         let _new = Generation::start_plain(&scene.netns, &scene.spec(2, 2))?;
@@ -137,7 +146,7 @@ fn half_open_handshakes_end_on_the_old_generation() -> Result<()> {
 
 fn a_reset_ends_what_a_drain_waits_for() -> Result<()> {
     for family in Family::BOTH {
-        let scene = Scene::new(family)?;
+        let scene = Scene::new(family, &[])?;
         let old = scene.start(&scene.spec(1, 2))?;
         let held = scene.half_open(2)?;
         scene.wait_pending("gen1", 0, 2)?;
@@ -159,7 +168,7 @@ fn a_reset_ends_what_a_drain_waits_for() -> Result<()> {
 
 fn a_deadline_is_reported_and_closes_nothing() -> Result<()> {
     for family in Family::BOTH {
-        let scene = Scene::new(family)?;
+        let scene = Scene::new(family, &[])?;
         let old = scene.start(&scene.spec(1, 2))?;
         let mut held = scene.half_open(1)?;
         let _new = scene.start(&scene.spec(2, 2))?;
@@ -232,6 +241,12 @@ fn answered(mut client: TcpStream) -> Result<u32> {
 }
 
 impl Scene {
+    /// A whole connection; returns the generation that served it.
+    fn handshake(&self) -> Result<u32> {
+        let mut one = self.half_open(1)?;
+        scene::complete(one.first_mut().context("a handshake")?)
+    }
+
     /// Connects the kernel's own clients, and sends their requests.
     fn connect(&self, count: u64) -> Result<Vec<TcpStream>> {
         self.netns.run(|| {
@@ -256,6 +271,7 @@ const HALF_OPEN: u64 = 8;
 mod tests {
     promises! {
         a_queue_is_served_before_the_flip_returns
+        a_queue_made_from_cookies_is_served_before_the_flip_returns
         half_open_handshakes_end_on_the_old_generation
         a_reset_ends_what_a_drain_waits_for
         a_deadline_is_reported_and_closes_nothing

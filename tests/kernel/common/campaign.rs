@@ -194,9 +194,8 @@ impl Campaign {
     fn spec(&self, number: u32, listeners: usize) -> Spec {
         Spec {
             listen: self.listen.clone(),
-            listeners,
-            number,
             args: self.server.clone(),
+            ..Spec::new(number, self.listen[0], listeners)
         }
     }
 

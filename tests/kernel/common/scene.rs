@@ -32,8 +32,12 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    pub(crate) fn new(family: Family) -> Result<Self> {
+    /// Sets the parameters before anything begins.
+    pub(crate) fn new(family: Family, sysctls: &[(&str, &str)]) -> Result<Self> {
         let netns = Netns::new()?;
+        for (key, value) in sysctls {
+            netns.sysctl(key, value)?;
+        }
         let client = RawClient::new(&netns)?;
         Ok(Self {
             agent: Agent::start(&netns)?,
@@ -60,13 +64,10 @@ impl Scene {
         Ok(generation)
     }
 
-    /// An address that no client has had.
+    /// An address that no client has had, and a port.
     pub(crate) fn fresh(&self) -> SocketAddr {
-        raw::client(
-            self.family,
-            self.last_client.fetch_add(1, Relaxed) + 1,
-            5000,
-        )
+        let number = self.last_client.fetch_add(1, Relaxed) + 1;
+        raw::client(self.family, number, 5000 + number)
     }
 
     /// Begins handshakes and stops before their last step.
@@ -79,12 +80,6 @@ impl Scene {
                 Ok(half_open)
             })
             .collect()
-    }
-
-    /// A whole connection; returns the generation that served it.
-    pub(crate) fn handshake(&self) -> Result<u32> {
-        let mut one = self.half_open(1)?;
-        complete(one.first_mut().context("a handshake")?)
     }
 
     fn generation(&self, name: &str) -> Result<GenerationStatus> {

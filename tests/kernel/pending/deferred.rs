@@ -20,7 +20,7 @@ use crate::{
 
 fn a_deferred_handshake_does_not_pin_the_drain() -> Result<()> {
     for family in Family::BOTH {
-        let scene = Scene::new(family)?;
+        let scene = Scene::new(family, &[])?;
         let old = Deferring::start(&scene)?;
         ensure!(old.seconds()? >= DEFER, "the option is off");
         scene.wait_phase("gen1", Phase::Working)?;

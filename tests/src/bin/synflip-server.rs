@@ -41,6 +41,9 @@ struct Args {
     /// Listeners on each address
     #[arg(long, default_value_t = 1)]
     listeners: usize,
+    /// Leave IPv4 to others on IPv6 addresses
+    #[arg(long)]
+    only_v6: bool,
     /// Length of each accept queue
     #[arg(long, default_value_t = 4096)]
     backlog: i32,
@@ -193,6 +196,7 @@ fn steered(args: &Args) -> Result<(Server, Vec<Listener>)> {
     };
     let mut builder = Server::builder(&args.service)
         .backlog(args.backlog)
+        .only_v6(args.only_v6)
         .mode(mode);
     for address in &args.listen {
         builder = builder.listen(*address, args.listeners);
@@ -219,6 +223,9 @@ fn plain(args: &Args) -> Result<Vec<Listener>> {
             let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
             socket.set_reuse_address(true)?;
             socket.set_reuse_port(true)?;
+            if bound.is_ipv6() {
+                socket.set_only_v6(args.only_v6)?;
+            }
             socket.set_nonblocking(true)?;
             socket
                 .bind(&bound.into())

@@ -1,0 +1,135 @@
+//! Handshakes that the kernel keeps no request for, or that are over with the first segment.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+use synflip_tests::{
+    Family,
+    raw::{HalfOpen, Reply, SynOptions},
+};
+use synflip_wire::Phase;
+
+use crate::{
+    background::Background,
+    scene::{self, REQUEST, SOON, Scene},
+};
+
+/// A cookie holds no listener: its connection belongs to whoever works when the ACK comes, and
+/// every generation of the group can check it.
+fn a_cookie_is_good_for_the_next_generation() -> Result<()> {
+    for family in Family::BOTH {
+        let scene = Scene::new(family, &[("net.ipv4.tcp_syncookies", "2")])?;
+        let old = scene.start(&scene.spec(1, 3))?;
+        let mut held = scene.half_open(COOKIES)?;
+        ensure!(
+            scene.pending("gen1")? == (0, 0),
+            "a request was kept: no cookies"
+        );
+        let new = scene.start(&scene.spec(2, 2))?;
+        scene.agent.flip("gen2")?;
+        // Gone altogether, before the handshakes go on.
+        let exit = old.wait_exit(SOON)?;
+        ensure!(exit.accepted == 0, "{exit:?}");
+        scene.wait_gone("gen1")?;
+        for half_open in &mut held {
+            let by = scene::complete(half_open)?;
+            ensure!(by == 2, "served by generation {by}");
+        }
+        // Each SYN and each ACK of a cookie runs the program.
+        scene.check_steered(2 * COOKIES)?;
+        new.signal(Signal::TERM)?;
+        let exit = new.wait_exit(SOON)?;
+        ensure!(exit.served == COOKIES, "{exit:?}");
+    }
+    Ok(())
+}
+
+/// With Fast Open a connection is queued by its SYN, with data in it.
+fn a_fast_open_is_served_by_the_generation_it_came_to() -> Result<()> {
+    for family in Family::BOTH {
+        // Server side (2), and for listeners which do not ask for it (0x400).
+        let scene = Scene::new(family, &[("net.ipv4.tcp_fastopen", "1026")])?;
+        let old = scene.start(&scene.spec(1, 2).arg("--stop-accepting"))?;
+        let cookie = cookie(&scene)?;
+        scene.wait_pending("gen1", 0, 0)?;
+        let mut early = (0..FAST)
+            .map(|_| fast_open(&scene, &cookie))
+            .collect::<Result<Vec<_>>>()?;
+        let pending = scene.pending("gen1")?;
+        ensure!(pending.0 + pending.1 == FAST, "pending {pending:?}");
+
+        let _new = scene.start(&scene.spec(2, 2))?;
+        let mut flip = Background::flip(&scene.agent, "gen2")?;
+        scene.wait_phase("gen1", Phase::Draining)?;
+        flip.still_runs()?;
+        let mut late = fast_open(&scene, &cookie)?;
+        ensure!(
+            scene::receive(&mut late)? == 2,
+            "a new one went to the old generation"
+        );
+        flip.still_runs()?;
+        old.signal(Signal::USR1)?;
+        for fast in &mut early {
+            let by = scene::receive(fast)?;
+            ensure!(by == 1, "served by generation {by}");
+        }
+        let drained = flip.finish()?;
+        let certificate = drained.drain.context("no certificate")?;
+        let at_commit = certificate
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.steps.first());
+        let at_commit: u64 = at_commit.map(|step| step.queued + step.half_open).sum();
+        ensure!(at_commit == FAST, "{certificate:?}");
+        let exit = old.wait_exit(SOON)?;
+        ensure!(exit.served == FAST, "{exit:?}");
+        scene.check_steered(FAST + 1)?;
+    }
+    Ok(())
+}
+
+/// The cookie that the host gives its clients' network.
+fn cookie(scene: &Scene) -> Result<(SocketAddr, Vec<u8>)> {
+    let from = scene.fresh();
+    let ask = SynOptions {
+        mss: Some(1400),
+        fast_open: Some(Vec::new()),
+        data: Vec::new(),
+    };
+    let mut asking = scene.client.syn_with(from, scene.to, &ask)?;
+    let reply = asking.recv_syn_ack(SOON)?;
+    ensure!(reply == Reply::SynAck, "no SYN-ACK but {reply:?}");
+    let cookie = asking
+        .syn_ack()
+        .and_then(|syn_ack| syn_ack.fast_open_cookie());
+    let cookie = cookie.context("no cookie")?.to_vec();
+    asking.rst()?;
+    Ok((from, cookie))
+}
+
+/// A SYN with the request, which the server takes at once.
+fn fast_open(scene: &Scene, (from, cookie): &(SocketAddr, Vec<u8>)) -> Result<HalfOpen> {
+    let options = SynOptions {
+        mss: Some(1400),
+        fast_open: Some(cookie.clone()),
+        data: REQUEST.to_vec(),
+    };
+    // A cookie is good for the address that asked for it; only the port differs.
+    let from = SocketAddr::new(from.ip(), scene.fresh().port());
+    let mut fast = scene.client.syn_with(from, scene.to, &options)?;
+    let reply = fast.recv_syn_ack(SOON)?;
+    ensure!(reply == Reply::SynAck, "no SYN-ACK but {reply:?}");
+    Ok(fast)
+}
+
+const COOKIES: u64 = 16;
+const FAST: u64 = 6;
+
+#[cfg(test)]
+mod tests {
+    promises! {
+        a_cookie_is_good_for_the_next_generation
+        a_fast_open_is_served_by_the_generation_it_came_to
+    }
+}
