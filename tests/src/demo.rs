@@ -34,6 +34,7 @@ use anyhow::{Context as _, Result};
 pub(crate) use failure::{Failure, exit_code, usage};
 pub(crate) use format::{median_and_max, ms, table};
 pub(crate) use interrupt::Interrupt;
+pub(crate) use priority::first;
 pub(crate) use requirements::{check_writable, kernel, missing};
 pub(crate) use screen::Screen;
 

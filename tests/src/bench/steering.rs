@@ -36,7 +36,7 @@ pub(super) struct Steering {
     program_ns: Option<f64>,
 }
 
-/// Two runs, one right after the other.
+/// Two runs, in alternating slices.
 #[derive(Clone, Copy, Serialize)]
 struct Pair {
     synflip_per_second: f64,
@@ -56,21 +56,33 @@ pub(super) fn measure(
     let spec = |port| Spec::new(1, address(port), LISTENERS);
     let _steered = Generation::start(&netns, &agent, &spec(STEERED))?;
     let _plain = Generation::start_plain(&netns, &spec(PLAIN))?;
-    let rate = |port, length| per_second(&netns, port, length, interrupt);
+    let load = |port, length| load(&netns, port, length, interrupt);
     for port in [STEERED, PLAIN] {
-        rate(port, WARM_UP)?;
+        load(port, WARM_UP)?;
     }
 
     let mut results = Vec::new();
     for number in 1..=pairs {
         screen.state(|| format!("steering: pair {number} of {pairs}"))?;
-        // The other way around each time, so that a host that becomes slower favours neither.
-        let (synflip_per_second, plain_per_second) = if number.is_multiple_of(2) {
-            let plain = rate(PLAIN, length)?;
-            (rate(STEERED, length)?, plain)
-        } else {
-            (rate(STEERED, length)?, rate(PLAIN, length)?)
-        };
+        let (mut steered, mut plain) = (Total::default(), Total::default());
+        // In slices, back and forth: other programs of the host come and go in seconds.
+        for slice in 0..SLICES {
+            // The other way around each time, so that neither profits from going first.
+            let ports = if (number + slice).is_multiple_of(2) {
+                [PLAIN, STEERED]
+            } else {
+                [STEERED, PLAIN]
+            };
+            for port in ports {
+                let total = if port == STEERED {
+                    &mut steered
+                } else {
+                    &mut plain
+                };
+                total.add(&load(port, length / SLICES)?);
+            }
+        }
+        let (synflip_per_second, plain_per_second) = (steered.per_second(), plain.per_second());
         results.push(Pair {
             synflip_per_second,
             plain_per_second,
@@ -81,7 +93,7 @@ pub(super) fn measure(
     screen.state(|| "steering: the program's run time".into())?;
     let counting = Counting::start()?;
     let before = RunTime::read(agent.pid())?;
-    rate(STEERED, length)?;
+    load(STEERED, length)?;
     let program_ns = RunTime::read(agent.pid())?.mean_since(before);
     drop(counting);
     agent.check_counters()?;
@@ -112,16 +124,50 @@ impl Steering {
         format!(
             "\nsteering: connections per second, {LISTENERS} listeners, loopback, {CLIENTS} clients\n\
              {table}\
-             median ratio {:.3} (goal: at least {}, {}); {program}\n",
+             median ratio {:.3} (goal: at least {}, {}); {program}\n{}",
             self.median_ratio,
             self.goal,
             met(self.median_ratio >= self.goal),
+            self.doubt(),
+        )
+    }
+
+    /// What makes the ratio worth little: pairs that differ by more than what is looked for.
+    fn doubt(&self) -> String {
+        let ratios = self.pairs.iter().map(|pair| pair.ratio);
+        let least = ratios.clone().fold(f64::INFINITY, f64::min);
+        let most = ratios.fold(0.0, f64::max);
+        if most - least < 2.0 * (1.0 - self.goal) {
+            return String::new();
+        }
+        format!(
+            "Note: the pairs differ by {:.0}%, so other programs are at work here too; \
+             repeat it on an idle host\n",
+            (most - least) * 100.0
         )
     }
 }
 
+/// Several slices of one kind.
+#[derive(Default)]
+struct Total {
+    connections: u64,
+    seconds: f64,
+}
+
+impl Total {
+    fn add(&mut self, report: &Report) {
+        self.connections += report.ok;
+        self.seconds += report.seconds;
+    }
+
+    fn per_second(&self) -> f64 {
+        self.connections as f64 / self.seconds
+    }
+}
+
 /// Makes load on one of the servers; every connection must be answered.
-fn per_second(netns: &Netns, port: u16, length: Duration, interrupt: &Interrupt) -> Result<f64> {
+fn load(netns: &Netns, port: u16, length: Duration, interrupt: &Interrupt) -> Result<Report> {
     let report = NamedTempFile::new().context("make a file for the report")?;
     let mut command = Command::new(program("synflip-load")?);
     command
@@ -146,7 +192,7 @@ fn per_second(netns: &Netns, port: u16, length: Duration, interrupt: &Interrupt)
         report.lost == 0 && report.local_errors.count == 0,
         "connections failed without a flip: {report:?}"
     );
-    Ok(report.per_second)
+    Ok(report)
 }
 
 fn address(port: u16) -> SocketAddr {
@@ -167,6 +213,8 @@ const STEERED: u16 = 8080;
 const PLAIN: u16 = 8081;
 const LISTENERS: usize = 2;
 const CLIENTS: usize = 64;
+/// Of a run.
+const SLICES: u32 = 6;
 const WARM_UP: Duration = Duration::from_secs(1);
 /// Longer than one connection may take.
 const ENDS_WITHIN: Duration = Duration::from_secs(15);

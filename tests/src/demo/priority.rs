@@ -9,7 +9,7 @@ use rustix::process::{getpriority_process, setpriority_process};
 ///
 /// Both inherit the priority of the thread that starts them. Where it may not be changed, they
 /// are as others are.
-pub(super) fn first<T>(start: impl FnOnce() -> T) -> T {
+pub(crate) fn first<T>(start: impl FnOnce() -> T) -> T {
     let before = getpriority_process(None).unwrap_or(0);
     setpriority_process(None, before.min(NICE)).unwrap_or_default();
     let started = start();
