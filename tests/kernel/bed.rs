@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use synflip_tests::{
     Netns,
     load::{self, Config, Report},
-    product::{Agent, Generation, Spec},
+    product::{Agent, Generation, Options, Spec},
     wait,
 };
 use synflip_wire::{GenerationStatus, ServiceStatus};
@@ -35,8 +35,18 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn new() -> Result<Self> {
+        Self::with(&[])
+    }
+
+    /// The same, with arguments for the agent.
+    pub(crate) fn with(args: &[&str]) -> Result<Self> {
         let netns = Arc::new(Netns::new()?);
-        let agent = Agent::start(&netns)?;
+        let args = args.iter().map(ToString::to_string).collect();
+        let options = Options {
+            args,
+            ..Options::default()
+        };
+        let agent = Agent::start_with(&netns, options)?;
         Ok(Self { agent, netns })
     }
 
@@ -134,7 +144,7 @@ impl Load {
         let report = self
             .thread
             .join()
-            .map_err(|_| anyhow!("the load panicked"))??;
+            .map_err(|_panic| anyhow!("the load panicked"))??;
         ensure!(report.local_errors.count == 0, "{report:?}");
         Ok(report)
     }
