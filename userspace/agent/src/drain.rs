@@ -19,7 +19,11 @@ impl Service {
                     .hint(waiter.peer, Reply::Draining(drain.total()));
             }
         }
-        for drain in drains.extract_if(.., |drain| drain.is_over()) {
+        // A generation that is just being flipped back to must not be told to close: the commit
+        // ends its drain, and if there is none, the drain is over then.
+        let back = self.plan.flipping_to();
+        let is_over = |drain: &mut Drain| drain.is_over() && Some(drain.generation) != back;
+        for drain in drains.extract_if(.., is_over) {
             self.drained(&drain, context);
         }
         for drain in &mut drains {

@@ -139,10 +139,21 @@ impl Service {
         self.committing = None;
     }
 
+    /// The generation that the flip which is being committed goes to.
+    pub fn flipping_to(&self) -> Option<GenerationId> {
+        let flip = self.committing.as_ref()?.flip.as_ref()?;
+        Some(flip.to)
+    }
+
     /// Nothing is pending on a draining generation any more.
     ///
-    /// Kept, it can be rolled back to; otherwise its servers are to close.
+    /// Kept, it can be rolled back to; otherwise its servers are to close. One that is just being
+    /// flipped back to goes on draining: connections come to it before the flip is known to have
+    /// committed.
     pub fn drained(&mut self, id: GenerationId, keep: bool) {
+        if self.flipping_to() == Some(id) {
+            return;
+        }
         if let Some(generation) = self.generation_mut(id)
             && generation.phase == Phase::Draining
         {
@@ -161,11 +172,7 @@ impl Service {
     pub fn retire(&mut self, name: &str, force: bool) -> Result<GenerationId, PlanError> {
         let generation = self.named(name)?;
         let (id, phase, name) = (generation.id, generation.phase, generation.name.clone());
-        let flipping_to = self
-            .committing
-            .as_ref()
-            .and_then(|change| change.flip.as_ref());
-        if flipping_to.is_some_and(|flip| flip.to == id) {
+        if self.flipping_to() == Some(id) {
             return Err(PlanError::FlipInProgress);
         }
         match phase {
@@ -179,6 +186,7 @@ impl Service {
         if self.previous == Some(id) {
             self.previous = None;
         }
+        self.forget(id);
         Ok(id)
     }
 
