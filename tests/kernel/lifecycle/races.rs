@@ -1,12 +1,17 @@
-//! Two operators at the same instant: exactly one of them flips.
+//! What happens at the same instant: of two operators one flips, and a rollback is whole.
 
-use std::{sync::Barrier, thread};
+use std::{
+    io::{self, Write as _},
+    sync::Barrier,
+    thread,
+};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use synflip_wire::{ErrorCode, Reply};
+use rustix::process::Signal;
+use synflip_wire::{Client, ErrorCode, Reply, Request, Target};
 
 use super::flip_request;
-use crate::bed::{Bed, works};
+use crate::bed::{Bed, SOON, answers, works};
 
 const ROUNDS: u64 = 20;
 
@@ -71,6 +76,57 @@ fn of_two_commands_exactly_one_flips() -> Result<()> {
     bed.agent.check_counters()
 }
 
+fn a_rollback_at_the_moment_the_drain_ends_is_done_or_refused_and_never_half() -> Result<()> {
+    let bed = Bed::new()?;
+    let _base = bed.first(&[])?;
+    let mut taken_back = 0;
+    for number in 2..12 {
+        let name = format!("gen{number}");
+        let held = bed.generation(number, &["--stop-accepting"])?;
+        committed(flip_request(&bed, &name, None)?)?;
+        let queued = bed.clients(3)?;
+        // Without --keep: the end of the drain tells the server to close.
+        committed(request(&bed, Target::Generation("gen1".parse()?), false)?)?;
+        held.signal(Signal::USR1)?;
+        match request(&bed, Target::Previous, true)? {
+            Reply::Committed(back) => {
+                ensure!(back.to.as_str() == name, "{back:?}");
+                taken_back += 1;
+                // It works and goes on working: nobody has told its server to close.
+                for _ in 0..20 {
+                    let numbers = bed.answers(5)?;
+                    ensure!(numbers == [number; 5], "{numbers:?}\n{}", bed.agent.log());
+                }
+                committed(request(&bed, Target::Generation("gen1".parse()?), false)?)?;
+            }
+            Reply::Refused(refusal) => {
+                ensure!(refusal.code == ErrorCode::NoPrevious, "{refusal:?}");
+            }
+            other => return Err(anyhow!("{other:?}")),
+        }
+        ensure!(answers(queued)? == [number; 3], "other answers");
+        held.wait_exit(SOON).with_context(|| bed.agent.log())?;
+    }
+    writeln!(io::stdout(), "{taken_back} of 10 were taken back")?;
+    bed.agent.check_counters()
+}
+
+fn request(bed: &Bed, to: Target, keep: bool) -> Result<Reply> {
+    let request = Request::Flip {
+        service: None,
+        to,
+        if_epoch: None,
+        drain_ms: 0,
+        keep,
+    };
+    Ok(Client::connect(&bed.agent.socket())?.ask(&request, SOON)?)
+}
+
+fn committed(reply: Reply) -> Result<()> {
+    ensure!(matches!(reply, Reply::Committed(_)), "{reply:?}");
+    Ok(())
+}
+
 /// The same on two threads.
 fn both<T: Send>(act: &(impl Fn() -> Result<T> + Sync)) -> Result<[T; 2]> {
     thread::scope(|scope| {
@@ -86,5 +142,6 @@ mod tests {
     promises! {
         of_two_requests_with_one_epoch_exactly_one_commits
         of_two_commands_exactly_one_flips
+        a_rollback_at_the_moment_the_drain_ends_is_done_or_refused_and_never_half
     }
 }
