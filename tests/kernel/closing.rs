@@ -18,6 +18,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use synflip_tests::{
     Family, Netns,
+    capability::scaled,
     product::{Agent, Operator, Options},
     raw::{self, Flood, FloodReport},
     wait,
@@ -57,7 +58,8 @@ fn without_tombstones_rollbacks_lose_syns() -> Result<()> {
 fn closes_lose_nothing(family: Family, closing: Closing, args: &[&str]) -> Result<()> {
     let run = Run::new(family, args)?;
     // One round more than needed: its tombstone stays open.
-    let outcome = run.close(closing, CLOSES / LISTENERS + 1, LISTENERS)?;
+    let closes = usize::try_from(scaled(CLOSES))?;
+    let outcome = run.close(closing, closes / LISTENERS + 1, LISTENERS)?;
     let FloodReport {
         lost, rst, sent, ..
     } = outcome.flood;
@@ -65,7 +67,7 @@ fn closes_lose_nothing(family: Family, closing: Closing, args: &[&str]) -> Resul
         "{family:?} {args:?}: {} closes, {lost} of {sent} SYNs lost, {rst} resets, {:.0} SYN/s",
         outcome.closes, outcome.flood.per_second
     ));
-    ensure!(outcome.closes >= CLOSES, "{outcome:?}");
+    ensure!(outcome.closes >= closes, "{outcome:?}");
     ensure!(lost == 0 && rst == 0, "{outcome:?}");
     ensure!(
         sent >= 10 * outcome.closes as u64,
@@ -237,7 +239,7 @@ impl Run {
 }
 
 /// Listeners that close in each test that must not lose a SYN.
-const CLOSES: usize = 2000;
+const CLOSES: u32 = 2000;
 const LISTENERS: usize = 40;
 const SECOND: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_secs(60);

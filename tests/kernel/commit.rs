@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use synflip_tests::{
     Family, Netns,
+    capability::scaled,
     product::{Agent, Generation, Operator, Spec},
     raw::{self, Flood},
     wait,
@@ -48,11 +49,12 @@ fn nothing_reaches_the_old_listeners_after_a_commit() -> Result<()> {
 
         let to = SocketAddr::new(raw::flood::server(family), 4000);
         let flood = Flood::start(&netns, to, 400_000_000, 600 * SECOND)?;
+        let count = usize::try_from(scaled(FLIPS))?;
         let (mut flips, mut on_the_way, mut arrived) = (0, 0, 0);
         for (from, to) in [("gen1", "gen2"), ("gen2", "gen1")]
             .into_iter()
             .cycle()
-            .take(FLIPS)
+            .take(count)
         {
             let before = operator.service()?;
             operator.flip(to, true, Duration::ZERO)?;
@@ -127,7 +129,7 @@ fn listeners<'a>(
     named.flat_map(|generation| &generation.listeners)
 }
 
-const FLIPS: usize = 30;
+const FLIPS: u32 = 30;
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_secs(60);

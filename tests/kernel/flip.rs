@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use rand::RngExt as _;
-use synflip_tests::{Delay, Family, link};
+use synflip_tests::{Delay, Family, capability::scaled, link};
 
 use campaign::Campaign;
 use promises::note;
 use seed::with_seed;
 
 fn a_hundred_flips_at_1_ms_lose_nothing() -> Result<()> {
-    nothing_is_lost(Delay::of(MS), 50, 10)
+    nothing_is_lost(Delay::of(MS), scaled(50), 10)
 }
 
 fn flips_at_20_ms_lose_nothing() -> Result<()> {

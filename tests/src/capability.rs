@@ -84,13 +84,14 @@ pub fn is_slow() -> bool {
     env::var_os("SYNFLIP_SLOW").is_some()
 }
 
-/// How often to do something that is done `n` times on hardware: a quarter, and at least once, in
-/// an emulated machine.
+/// How often to do something that is done `n` times on hardware: a tenth, rounded up, in an
+/// emulated machine.
 ///
-/// For repetitions that make a rare failure likely, not for what a promise names itself.
+/// For repetitions that make a rare failure likely. Not for numbers that mean something, such as
+/// the listeners that outgrow a group, nor for what a test needs to be a test.
 #[must_use]
 pub fn scaled(n: u32) -> u32 {
-    if is_slow() { n.div_ceil(4) } else { n }
+    if is_slow() { n.div_ceil(10) } else { n }
 }
 
 fn once(known: &OnceLock<bool>, find: fn() -> Result<bool>) -> Result<bool> {
@@ -148,5 +149,8 @@ fn netem() -> Result<bool> {
     let release = release.release().to_string_lossy().into_owned();
     let lists = ["modules.builtin", "modules.dep"]
         .map(|list| fs::read_to_string(format!("/lib/modules/{release}/{list}")));
-    Ok(lists.iter().flatten().any(|list| list.contains("/sch_netem.ko")))
+    Ok(lists
+        .iter()
+        .flatten()
+        .any(|list| list.contains("/sch_netem.ko")))
 }
