@@ -14,7 +14,7 @@ use synflip_wire::{
 use tokio::{
     io::{AsyncWriteExt as _, Interest},
     net::UnixStream,
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
 };
 
@@ -56,10 +56,14 @@ pub(crate) async fn converse(stream: UnixStream, peer: ProcessId, messages: mpsc
             read = read(&stream, &mut frames, &mut buffer, deadline) => {
                 match read {
                     Ok(Some((request, fds))) => {
-                        let message = Message::Request { peer, request, fds };
+                        // One at a time: a peer that asks without end waits behind all others.
+                        let (turn, handled) = oneshot::channel();
+                        let message = Message::Request { peer, request, fds, turn };
                         if messages.send(message).await.is_err() {
                             break None;
                         }
+                        // It is handled when nobody can say so any more.
+                        drop(handled.await);
                         deadline = None;
                     }
                     Ok(None) => {

@@ -32,6 +32,8 @@ pub(crate) enum Message {
         peer: ProcessId,
         request: Request,
         fds: Vec<OwnedFd>,
+        /// Dropped once the request has been handled: only then the peer's next one is read.
+        turn: oneshot::Sender<()>,
     },
     /// Its connection has ended.
     Gone { peer: ProcessId },
@@ -129,7 +131,12 @@ impl Registry {
                     },
                 );
             }
-            Message::Request { peer, request, fds } => match self.request(peer, request, fds) {
+            Message::Request {
+                peer,
+                request,
+                fds,
+                turn: _turn,
+            } => match self.request(peer, request, fds) {
                 Ok(Some(reply)) => self.context.peers.send(peer, reply),
                 Ok(None) => {}
                 Err(refusal) => {

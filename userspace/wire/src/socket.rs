@@ -66,7 +66,7 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
     if message.flags.contains(ReturnFlags::CTRUNC) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "too many descriptors",
+            "more descriptors came than one message may carry, or this process may open (ulimit -n)",
         ));
     }
     Ok(Received {
