@@ -131,7 +131,7 @@ fn committed(reply: Reply) -> Result<()> {
 fn both<T: Send>(act: &(impl Fn() -> Result<T> + Sync)) -> Result<[T; 2]> {
     thread::scope(|scope| {
         let threads = [scope.spawn(act), scope.spawn(act)];
-        let results = threads.map(|thread| thread.join().map_err(|_| anyhow!("panicked")));
+        let results = threads.map(|thread| thread.join().map_err(|_panic| anyhow!("panicked")));
         let results: Result<Vec<T>> = results.into_iter().map(|result| result?).collect();
         results?.try_into().ok().context("two results")
     })

@@ -101,24 +101,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..80)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_service_stays_sound_whatever_happens(steps in steps()) {
-        let (mut service, mut model) = (Service::new(), Model::default());
-        for step in &steps {
-            let before = service.clone();
-            if !take(&mut service, &mut model, step) {
-                let (before, after) = (format!("{before:?}"), format!("{service:?}"));
-                prop_assert_eq!(before, after, "a refusal of {:?} changes something", step);
-            }
-            agree(&service, &model)?;
-            sound(&service, &model)?;
-        }
-    }
-}
-
 /// Takes a step on both sides; false if the service has refused it.
 ///
 /// Both must refuse or take it, and a listener's slot must have been free.
@@ -332,4 +314,36 @@ fn sound(service: &Service, model: &Model) -> Result<(), TestCaseError> {
         );
     }
     Ok(())
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 2000,
+        // A failure prints its steps; no file beside the sources.
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest! {
+        #![proptest_config(config())]
+
+        #[test]
+        fn a_service_stays_sound_whatever_happens(steps in steps()) {
+            let (mut service, mut model) = (Service::new(), Model::default());
+            for step in &steps {
+                let before = service.clone();
+                if !take(&mut service, &mut model, step) {
+                    let (before, after) = (format!("{before:?}"), format!("{service:?}"));
+                    prop_assert_eq!(before, after, "a refusal of {:?} changes something", step);
+                }
+                agree(&service, &model)?;
+                sound(&service, &model)?;
+            }
+        }
+    }
 }

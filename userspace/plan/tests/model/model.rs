@@ -111,10 +111,11 @@ impl Model {
                 (member.process, member.served) = (process, true);
                 continue;
             }
-            let endpoint = self.endpoints.iter().position(|known| known == address);
+            let mut endpoints = (0..).zip(&self.endpoints);
+            let endpoint = endpoints.find(|(_, known)| *known == address);
             self.generations[at].members.push(Member {
                 slot: *slot,
-                endpoint: u32::try_from(endpoint.unwrap()).unwrap(),
+                endpoint: endpoint.expect("added above").0,
                 cookie: *cookie,
                 process,
                 ready: false,
@@ -132,7 +133,7 @@ impl Model {
             .find(|name| !taken(name));
         self.generations.push(Generation {
             id: GenerationId(self.founded),
-            name: name.map_or_else(|| own.unwrap(), str::to_owned),
+            name: name.map_or_else(|| own.expect("numbers do not end"), str::to_owned),
             phase: Phase::Registered,
             members: Vec::new(),
         });
