@@ -22,6 +22,8 @@ mod drains;
 mod processes;
 #[path = "lifecycle/races.rs"]
 mod races;
+#[path = "lifecycle/returns.rs"]
+mod returns;
 
 fn a_generation_that_is_not_ready_gets_nothing() -> Result<()> {
     let bed = Bed::new()?;

@@ -122,6 +122,16 @@ impl Service {
         tracing::debug!(service = %self.name, slot = member.slot, "kept as a tombstone");
     }
 
+    /// Takes a tombstone out of its slot: its server has come back to it, and the kernel has a
+    /// listener in one slot only. The server's own descriptor keeps it where it is in its bucket.
+    pub(crate) fn exhume(&mut self, cookie: u64) {
+        let mut tombstones = self.plan.tombstones().iter();
+        let slot = tombstones.find(|t| t.cookie == cookie).map(|t| t.slot);
+        if let Some(slot) = slot {
+            self.close(slot, Pending::default());
+        }
+    }
+
     /// Closes everything: the service is over.
     ///
     /// Returns how many connections were pending and are lost with it.

@@ -91,6 +91,7 @@ impl Service {
                 continue;
             };
             if !joined.known.contains(slot) {
+                self.exhume(listener.cookie);
                 let note = self.note_of(joined.generation, endpoint, listener);
                 self.steering.put(*slot, &note, listener.as_fd())?;
             }
