@@ -11,7 +11,9 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use socket2::Socket;
 use synflip_tests::{
-    Delay, Family, Link, Netns, link,
+    Delay, Family, Link, Netns,
+    capability::is_slow,
+    link,
     load::{self, Config, Mode, Outcome, Report},
     plain, wait,
 };
@@ -51,10 +53,9 @@ fn a_link_has_the_round_trip_time_asked_for() -> Result<()> {
             times[0] >= 20 * MS,
             "{family:?}: shorter than asked: {times:?}"
         );
-        ensure!(
-            times[15] < 30 * MS,
-            "{family:?}: longer than asked: {times:?}"
-        );
+        // An emulated machine gets to its timers late.
+        let late = if is_slow() { 200 * MS } else { 30 * MS };
+        ensure!(times[15] < late, "{family:?}: longer than asked: {times:?}");
     }
     Ok(())
 }

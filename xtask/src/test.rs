@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     cargo::{cargo, need_root, output, release_binaries},
@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// With `vm`, or alone: only these kernels, such as 5.10,7.
     #[arg(long, value_name = "KERNEL", value_delimiter = ',')]
     vm: Vec<String>,
+    /// Only these targets of `tests/kernel` and `tests/e2e`, such as flip,crash.
+    #[arg(long, value_name = "TARGET", value_delimiter = ',')]
+    target: Vec<String>,
     /// With `vm`: write what passed on which kernel to a file, as a table in Markdown.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
@@ -70,9 +73,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         if !wanted(tier) {
             continue;
         }
-        let targets = targets(source)?;
+        let targets = targets(source, &args.target)?;
         if targets.is_empty() {
-            eprintln!("there are no {source} tests in tests/{source} yet");
+            eprintln!("tests/{source} has no such tests");
             continue;
         }
         let dir = match &dir {
@@ -99,7 +102,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     if wanted(Tier::Vm) {
-        let targets = targets("kernel")?;
+        let targets = targets("kernel", &args.target)?;
+        ensure!(
+            !targets.is_empty(),
+            "tests/kernel has no target {}",
+            args.target.join(", ")
+        );
         ran.extend(vm::matrix(&args.vm, &targets, args.markdown.as_deref())?);
     }
     print(&ran);
@@ -150,8 +158,8 @@ fn pass_on(from: impl Read, mut to: impl Write) -> io::Result<Vec<String>> {
     Ok(lines)
 }
 
-/// The test targets whose source is in a directory of `tests/`.
-fn targets(dir: &str) -> Result<Vec<String>> {
+/// The test targets whose source is in a directory of `tests/`; with names, only those of them.
+fn targets(dir: &str, only: &[String]) -> Result<Vec<String>> {
     let out = output(cargo().args(["metadata", "--no-deps", "--format-version=1", "--locked"]))?;
     let metadata: serde_json::Value = serde_json::from_str(&out)?;
     let array = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
@@ -168,6 +176,7 @@ fn targets(dir: &str) -> Result<Vec<String>> {
         .filter(|target| target["src_path"].as_str().is_some_and(in_dir))
         .filter_map(|target| target["name"].as_str().map(str::to_owned))
         .collect();
+    names.retain(|name| only.is_empty() || only.contains(name));
     names.sort();
     Ok(names)
 }

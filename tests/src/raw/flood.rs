@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::{Family, Netns, Tun};
+use crate::{Family, Netns, Tun, capability::is_slow};
 use template::{Answer, Template};
 
 /// The server's address towards a flood.
@@ -144,7 +144,7 @@ impl Flood {
         shared.receive()?;
         while shared
             .tun
-            .wait(Instant::now() + SETTLE)
+            .wait(Instant::now() + settle())
             .context("wait for late answers")?
         {
             shared.receive()?;
@@ -225,9 +225,15 @@ fn processors() -> Result<Vec<usize>> {
         .collect())
 }
 
+/// Silence after which no answer is expected any more.
+///
+/// An answer may wait in the interface's queue for the processor that was to send it, and that of
+/// an emulated machine may not run for a while.
+fn settle() -> Duration {
+    Duration::from_millis(if is_slow() { 3000 } else { 100 })
+}
+
 /// SYNs between two looks at the answers: the interface can queue far more.
 const BATCH: usize = 32;
-/// Silence after which no answer is expected any more.
-const SETTLE: Duration = Duration::from_millis(100);
 const SERVER_V4: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
 const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd79, 0, 0, 0, 0, 0, 0, 1);

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     env,
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -34,6 +34,8 @@ pub(crate) struct Lab {
     pub(crate) dir: PathBuf,
     qemu: Qemu,
     programs: Programs,
+    /// Two runs would overwrite each other's programs and logs.
+    _lock: File,
 }
 
 /// A machine that has run.
@@ -51,6 +53,7 @@ impl Lab {
         let rows = kernels.select(names)?;
         let dir = target_dir()?.join("vm");
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let lock = lock(&dir.join("lock"))?;
         let qemu = Qemu::provide(&dir)?;
         let machines = rows
             .iter()
@@ -63,6 +66,7 @@ impl Lab {
             dir,
             qemu,
             programs,
+            _lock: lock,
         })
     }
 
@@ -174,6 +178,20 @@ impl Lab {
             .map(|(name, value)| (name.to_owned(), value))
             .collect()
     }
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let failed = || format!("cannot lock {}", path.display());
+    let file = File::create(path).with_context(failed)?;
+    match file.try_lock() {
+        Ok(()) => return Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            eprintln!("waiting for another run with {}", path.display());
+        }
+        Err(TryLockError::Error(error)) => return Err(error).with_context(failed),
+    }
+    file.lock().with_context(failed)?;
+    Ok(file)
 }
 
 /// To the first word of PID 1. An emulated machine takes a few seconds, if it has a processor.
