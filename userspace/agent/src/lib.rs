@@ -4,7 +4,7 @@
 //!
 //! [`run`] is the daemon, [`doctor::examine`] is what it checks at its start.
 //!
-//! One task owns all state ([`registry`]); connections ([`server`]) and the blocking table swap
+//! One task owns all state (`registry`); connections (`server`) and the blocking table swap
 //! talk to it by messages. What may happen to a service is decided in `synflip-plan`; what
 //! happens in the kernel is done by `synflip-bpf`; this crate is between the two.
 
