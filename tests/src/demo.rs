@@ -2,10 +2,10 @@
 //!
 //! A run is a real agent, real generations of a server and a real load generator, each a process
 //! of its own, in namespaces with a distance between them. The same restarts can be made once
-//! more without steering. Both halves follow one [`schedule`]; [`drive`] carries it out.
+//! more without steering. Both halves follow one `schedule`; `drive` carries it out.
 //!
 //! Everything that a run makes is owned by values of the main thread, so that an interrupt, which
-//! only sets a flag, leaves nothing behind: see [`Interrupt`].
+//! only sets a flag, leaves nothing behind: see `Interrupt`.
 
 mod document;
 mod drive;

@@ -8,7 +8,7 @@
 //! * [`link`]: two namespaces joined by a delay line with loss
 //! * [`load`]: a load generator which accounts for every connection
 //! * [`plain`]: the server that restarts the ordinary way, and loses connections
-//! * [`bench`]: measurements, each of two things beside each other
+//! * [`mod@bench`]: measurements, each of two things beside each other
 //! * [`demo`]: the demonstration: generations flipped under load, and what each client saw
 //! * [`product`]: the agent, the command line, and generations of a server, as processes
 //! * [`raw`]: a TCP client made of single segments, and a SYN flood
