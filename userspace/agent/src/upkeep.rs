@@ -4,9 +4,13 @@ use std::time::{Duration, Instant};
 
 use crate::{registry::Context, service::Service};
 
+/// Time between two looks at what the programs have logged.
+const LOGS_AGAIN: Duration = Duration::from_secs(1);
+
 impl Service {
     /// Does what follows from what has happened to this service.
     pub(crate) fn settle(&mut self, now: Instant, hold: Duration, context: &mut Context) {
+        self.steering.flush_logs();
         self.watch_absent(now, hold);
         self.watch_drains(now, context);
         if !self.plan.is_committing() {
@@ -66,10 +70,13 @@ impl Service {
                 .flatten()
         });
         let held = self.unserved_since.map(|since| since + hold);
+        // Only an object that logs is looked at without a reason.
+        let logs = self.steering.logs().then(|| Instant::now() + LOGS_AGAIN);
         drains
             .chain(self.close_again)
             .chain(self.absent_again)
             .chain(held)
+            .chain(logs)
             .min()
     }
 }

@@ -13,6 +13,7 @@ use aya::{
     maps::{Array, Map, MapData, MapError},
     programs::SkReuseport,
 };
+use aya_log::EbpfLogger;
 use synflip_abi::{
     COUNTERS, MAX_ENDPOINTS, MAX_SLOTS, MEMBERS, Member, OUTCOMES, SOCKETS, TABLES, TABLES_LEN,
 };
@@ -21,6 +22,9 @@ use crate::{
     BpfError, Object, Outcomes, Publisher, Selections, Variant, bpffs, counters::Counters,
     sockets::Sockets,
 };
+
+/// The ring buffer of an object that logs (`aya-log-ebpf`).
+const LOGS: &str = "AYA_LOGS";
 
 /// A service's maps and programs.
 ///
@@ -34,6 +38,8 @@ pub struct Steering {
     members: Array<MapData, [u64; Member::WORDS]>,
     counters: Counters,
     programs: BTreeMap<u32, SkReuseport>,
+    /// What each program has to say, if the object is one that logs.
+    logs: Vec<EbpfLogger<&'static dyn log::Log>>,
 }
 
 impl fmt::Debug for Steering {
@@ -91,6 +97,7 @@ impl Steering {
                 outcomes: typed(outcomes, OUTCOMES)?,
             },
             programs: BTreeMap::new(),
+            logs: Vec::new(),
         };
         Ok((steering, publisher))
     }
@@ -119,7 +126,7 @@ impl Steering {
     }
 
     /// Loads an endpoint's program and pins it, replacing the pin of an earlier agent.
-    fn load(&self, endpoint: u32) -> Result<SkReuseport, BpfError> {
+    fn load(&mut self, endpoint: u32) -> Result<SkReuseport, BpfError> {
         let path = self.dir.join(format!("program-{endpoint}"));
         let mut ebpf = self.object.open(endpoint, Some(&self.dir))?;
         let program = self.variant.load(&mut ebpf)?;
@@ -138,6 +145,14 @@ impl Steering {
             path: path.clone(),
             source: io::Error::other(error),
         })?;
+        if ebpf.map(LOGS).is_some() {
+            let logger = EbpfLogger::init(&mut ebpf).map_err(|error| BpfError::Pin {
+                op: "reading the log of",
+                path: path.clone(),
+                source: io::Error::other(error),
+            })?;
+            self.logs.push(logger);
+        }
         // The loaded object is dropped; the pin is the program.
         SkReuseport::from_pin(&path, self.variant.attach_type()).map_err(|source| {
             BpfError::Program {
@@ -209,6 +224,16 @@ impl Steering {
     /// When the map cannot be read.
     pub fn selections(&self, slot: u32) -> Result<Selections, BpfError> {
         self.counters.selections(slot)
+    }
+
+    /// Whether the programs log: the object was built with that feature.
+    pub fn logs(&self) -> bool {
+        !self.logs.is_empty()
+    }
+
+    /// Passes on what the programs have logged since the last call, to the `log` crate's logger.
+    pub fn flush_logs(&mut self) {
+        self.logs.iter_mut().for_each(EbpfLogger::flush);
     }
 
     /// Removes the pins: the service is over. Groups that still have members keep their program.
