@@ -318,7 +318,7 @@ fn sound(service: &Service, model: &Model) -> Result<(), TestCaseError> {
 
 fn config() -> ProptestConfig {
     ProptestConfig {
-        cases: 2000,
+        cases: 400,
         // A failure prints its steps; no file beside the sources.
         failure_persistence: None,
         ..ProptestConfig::default()
