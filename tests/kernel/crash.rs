@@ -58,7 +58,7 @@ fn connections_wait_for_a_generation_that_comes_within_the_hold_time() -> Result
 
 fn after_the_hold_time_nothing_is_left_behind() -> Result<()> {
     let bed = Bed::with(&["--hold", "1"])?;
-    let before = bed.agent.open_fds()?;
+    let before = bed.agent.settled_fds()?;
     let first = bed.first(&["--stop-accepting"])?;
     let waiting = bed.clients(5)?;
     first.signal(Signal::KILL)?;
@@ -76,11 +76,8 @@ fn after_the_hold_time_nothing_is_left_behind() -> Result<()> {
         bed.agent.log().contains("lost=5"),
         "the log does not say how many were lost"
     );
-    ensure!(
-        bed.agent.open_fds()? == before,
-        "{} descriptors, not {before}",
-        bed.agent.open_fds()?
-    );
+    let after = bed.agent.settled_fds()?;
+    ensure!(after == before, "{after} descriptors, not {before}");
     // And a fresh start trips over nothing.
     let _again = bed.first(&[])?;
     ensure!(bed.answers(10)? == [1; 10]);

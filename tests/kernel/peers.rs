@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use synflip_tests::{product::Generation, wait};
+use synflip_tests::product::Generation;
 use synflip_wire::{
     Client, ErrorCode, ListenerSpec, Name, Refusal, Register, Reply, Request,
     frame::{self, Frames},
@@ -45,7 +45,7 @@ impl Victim {
     fn new() -> Result<Self> {
         let bed = Bed::new()?;
         let server = bed.first(&[])?;
-        let fds = settled_fds(&bed)?;
+        let fds = bed.agent.settled_fds()?;
         let load = bed.load(4);
         load.more(20)?;
         let _server = server;
@@ -77,7 +77,7 @@ impl Victim {
         );
         ensure!(service.generations.len() == 1, "{service:#?}");
         ensure!(self.bed.answers(5)? == [1; 5], "others answer");
-        let fds = settled_fds(&self.bed)?;
+        let fds = self.bed.agent.settled_fds()?;
         ensure!(
             fds == self.fds,
             "{} descriptors before, {fds} after",
@@ -85,18 +85,6 @@ impl Victim {
         );
         Ok(())
     }
-}
-
-/// The agent's descriptors once nobody is connected any more.
-fn settled_fds(bed: &Bed) -> Result<usize> {
-    let (mut last, mut times) = (0, 0);
-    wait::until("the agent's descriptors do not change", SOON, || {
-        let now = bed.agent.open_fds().unwrap_or(0);
-        times = if now == last { times + 1 } else { 0 };
-        last = now;
-        times >= 500
-    })?;
-    Ok(last)
 }
 
 /// The agent's last word on a connection, which has to end after it.

@@ -101,8 +101,9 @@ fn nothing_is_lost_without_a_restart() -> Result<()> {
             report.per_second, report.latency_us
         ));
         let served = server.stop()?;
+        let busy = if is_slow() { 100 } else { 1000 };
         ensure!(
-            report.lost == 0 && report.ok > 1000,
+            report.lost == 0 && report.ok > busy,
             "{family:?} at {rtt:?}: {report:?}"
         );
         ensure!(
@@ -280,7 +281,9 @@ fn plain_restarts_lose_connections() -> Result<()> {
     ));
     ensure!(report.local_errors.count == 0, "{report:?}");
     ensure!(report.lost > 0 && report.reset > 0, "{report:?}");
-    ensure!(report.by_generation.len() == 21, "{report:?}");
+    // Each works for 70 ms, in which an emulated machine may answer nobody.
+    let generations = if is_slow() { 7 } else { 21 };
+    ensure!(report.by_generation.len() >= generations, "{report:?}");
     Ok(())
 }
 

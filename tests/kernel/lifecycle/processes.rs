@@ -72,7 +72,7 @@ fn what_is_queued_on_a_process_that_dies_is_served_by_its_sibling() -> Result<()
 fn an_agent_without_servers_holds_nothing() -> Result<()> {
     let bed = Bed::new()?;
     let pins = service_dir(bed.agent.bpffs(), "web");
-    let fds = settled_fds(&bed)?;
+    let fds = bed.agent.settled_fds()?;
     for round in 0..2 {
         ensure!(!pins.exists(), "round {round}: pins without a service");
         let first = bed.first(&[])?;
@@ -90,7 +90,7 @@ fn an_agent_without_servers_holds_nothing() -> Result<()> {
                 .status()
                 .is_ok_and(|status| status.services.is_empty())
         })?;
-        let now = settled_fds(&bed)?;
+        let now = bed.agent.settled_fds()?;
         ensure!(
             now == fds,
             "round {round}: {fds} descriptors before, {now} after"
@@ -147,22 +147,6 @@ fn works_with(service: &ServiceStatus, listeners: usize) -> bool {
         .map(|entry| &entry.what)
         .find(|what| what.starts_with("works with"));
     last.is_some_and(|what| *what == format!("works with {listeners} listeners now"))
-}
-
-/// The agent's descriptors once nobody is connected any more.
-fn settled_fds(bed: &Bed) -> Result<usize> {
-    let mut seen = (0, 0);
-    wait::until("its descriptors are as many as before", SOON, || {
-        let now = bed.agent.open_fds().unwrap_or(0);
-        seen = if seen.0 == now {
-            (now, seen.1 + 1)
-        } else {
-            (now, 0)
-        };
-        // Half a second.
-        seen.1 >= 500
-    })?;
-    Ok(seen.0)
 }
 
 /// What the timeline says of one generation.

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -18,6 +18,8 @@ use crate::{Netns, product::program, wait};
 
 /// How long an agent may take to start, on a slow virtual machine.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
+/// How long its descriptors may go on changing.
+const SETTLES_WITHIN: Duration = Duration::from_secs(20);
 
 /// What differs from an ordinary agent.
 #[derive(Clone, Debug, Default)]
@@ -145,6 +147,24 @@ impl Agent {
         Ok(fs::read_dir(dir)
             .context("count the agent's descriptors")?
             .count())
+    }
+
+    /// The descriptors that it has open when nobody is connected any more: as many for half a
+    /// second.
+    ///
+    /// # Errors
+    ///
+    /// When their number changes for 20 seconds.
+    pub fn settled_fds(&self) -> Result<usize> {
+        let (mut last, mut since) = (0, Instant::now());
+        wait::until("its descriptors do not change", SETTLES_WITHIN, || {
+            let now = self.open_fds().unwrap_or(0);
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            since.elapsed() >= Duration::from_millis(500)
+        })?;
+        Ok(last)
     }
 
     /// Its resident memory, in KiB.
