@@ -35,15 +35,6 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Builds the binaries that kernel tests, runs and benchmarks use; returns their directory.
-pub(crate) fn release_binaries() -> Result<PathBuf> {
-    let packages = ["-p", "synflip-cli", "-p", "synflip-tests", "--bins"];
-    run(cargo()
-        .args(["build", "--release", "--locked"])
-        .args(packages))?;
-    Ok(target_dir()?.join("release"))
-}
-
 /// Runs a command to its end; anything but success is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command

@@ -16,6 +16,7 @@ mod cargo;
 mod check;
 mod ebpf;
 mod manifest;
+mod programs;
 mod run;
 mod tally;
 mod test;

@@ -9,7 +9,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    cargo::{is_root, need_root, release_binaries},
+    cargo::{is_root, need_root},
+    programs::Programs,
     vm,
 };
 
@@ -44,7 +45,7 @@ fn why_not_here(args: &[OsString]) -> Result<Option<String>> {
     if !is_root() {
         return Ok(Some("it needs root".to_owned()));
     }
-    let doctor = Command::new(release_binaries()?.join("synflip"))
+    let doctor = Command::new(Programs::build(&[])?.dir()?.join("synflip"))
         .arg("doctor")
         .output()
         .context("cannot start synflip doctor")?;
@@ -79,7 +80,8 @@ pub(crate) fn exec(program: &str, args: &[OsString]) -> Result<ExitCode> {
     if !help {
         need_root(program)?;
     }
-    let dir = release_binaries()?;
+    let programs = Programs::build(&[])?;
+    let dir = programs.dir()?;
     let path = dir.join(program);
     ensure!(
         path.exists(),
@@ -89,7 +91,7 @@ pub(crate) fn exec(program: &str, args: &[OsString]) -> Result<ExitCode> {
     // Only returns if it fails.
     let error = Command::new(&path)
         .args(args)
-        .env("SYNFLIP_BIN_DIR", &dir)
+        .env("SYNFLIP_BIN_DIR", dir)
         .exec();
     Err(error).with_context(|| format!("cannot start {}", path.display()))
 }

@@ -12,14 +12,15 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    cargo::{cargo, need_root, output, release_binaries},
+    cargo::{cargo, need_root, output, root},
+    programs::Programs,
     tally::{Outcome, count, print},
     vm,
 };
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only one tier; if it is left out, all of this machine's, which is all but `vm`.
+    /// Only one tier; if it is left out, all of them.
     tier: Option<Tier>,
     /// With `vm`, or alone: only these kernels, such as 5.10,7.
     #[arg(long, value_name = "KERNEL", value_delimiter = ',')]
@@ -54,8 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         eprintln!("error: --vm and --markdown are about the tier vm: `cargo xtask test vm …`");
         return Ok(ExitCode::from(2));
     }
-    // The machines are emulated and take the better part of an hour: they have to be asked for.
-    let wanted = |tier| only.map_or(tier != Tier::Vm, |only| only == tier);
+    let wanted = |tier| only.is_none_or(|only| only == tier);
     // Said before anything is built.
     if wanted(Tier::Kernel) || wanted(Tier::E2e) {
         need_root("kernel and e2e tests (unlike `cargo xtask test unit`)")?;
@@ -69,41 +69,31 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let harness = ["test", "-p", "synflip-tests", "--lib"];
         ran.push(test("unit harness", cargo().args(harness).args(flags))?);
     }
-    let mut dir = None;
+    let mut targets = Vec::new();
     for (tier, source) in [(Tier::Kernel, "kernel"), (Tier::E2e, "e2e")] {
-        if !wanted(tier) {
-            continue;
+        if wanted(tier) {
+            let found = targets_in(source, &args.target)?;
+            targets.extend(found.into_iter().map(|target| (source, target)));
         }
-        let targets = targets(source, &args.target)?;
-        if targets.is_empty() {
-            eprintln!("tests/{source} has no such tests");
-            continue;
-        }
-        let dir = match &dir {
-            Some(dir) => dir,
-            None => dir.insert(release_binaries()?),
-        };
-        for target in targets {
+    }
+    if !targets.is_empty() {
+        let names: Vec<String> = targets.iter().map(|(_, target)| target.clone()).collect();
+        let programs = Programs::build(&names)?;
+        for (source, target) in &targets {
+            let built = programs.tests.iter().find(|(name, _)| name == target);
+            let (_, file) = built.with_context(|| format!("cargo has not built {target}"))?;
             // One target after the other, and one test after the other: they time the kernel.
-            let mut command = cargo();
+            let mut command = Command::new(file);
             command
-                .args([
-                    "test",
-                    "--release",
-                    "--locked",
-                    "-p",
-                    "synflip-tests",
-                    "--test",
-                    &target,
-                ])
-                .args(["--", "--test-threads=1", "--nocapture"])
-                .env("SYNFLIP_BIN_DIR", dir)
+                .args(["--test-threads=1", "--nocapture"])
+                .current_dir(root().join("tests"))
+                .env("SYNFLIP_BIN_DIR", programs.dir()?)
                 .env("SYNFLIP_KERNEL_LACKS", &host_may_lack);
             ran.push(test(&format!("{source} {target}"), &mut command)?);
         }
     }
     if wanted(Tier::Vm) {
-        let targets = targets("kernel", &args.target)?;
+        let targets = targets_in("kernel", &args.target)?;
         ensure!(
             !targets.is_empty(),
             "tests/kernel has no target {}",
@@ -119,7 +109,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     })
 }
 
-/// Runs `cargo test`, passing on and counting what it prints.
+/// Runs tests, passing on and counting what they print.
 fn test(name: &str, command: &mut Command) -> Result<Outcome> {
     println!("== {name}");
     let start = Instant::now();
@@ -127,7 +117,7 @@ fn test(name: &str, command: &mut Command) -> Result<Outcome> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .context("cannot start cargo test")?;
+        .with_context(|| format!("cannot start {name}"))?;
     let stdout = child.stdout.take().context("no stdout")?;
     let stderr = child.stderr.take().context("no stderr")?;
     let errors = thread::spawn(move || pass_on(stderr, io::stderr()));
@@ -139,7 +129,7 @@ fn test(name: &str, command: &mut Command) -> Result<Outcome> {
     lines.extend(rest.context("cannot read what the tests print")?);
     let success = child
         .wait()
-        .context("cannot wait for cargo test")?
+        .with_context(|| format!("cannot wait for {name}"))?
         .success();
     Ok(Outcome {
         name: name.to_owned(),
@@ -160,7 +150,7 @@ fn pass_on(from: impl Read, mut to: impl Write) -> io::Result<Vec<String>> {
 }
 
 /// The test targets whose source is in a directory of `tests/`; with names, only those of them.
-fn targets(dir: &str, only: &[String]) -> Result<Vec<String>> {
+fn targets_in(dir: &str, only: &[String]) -> Result<Vec<String>> {
     let out = output(cargo().args(["metadata", "--no-deps", "--format-version=1", "--locked"]))?;
     let metadata: serde_json::Value = serde_json::from_str(&out)?;
     let array = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();

@@ -5,7 +5,7 @@
 //!
 //! * [`kernels`]: which kernels there are, and what they are declared to lack
 //! * [`packages`], [`modules`]: their files
-//! * [`programs`], [`initramfs`]: what runs inside
+//! * [`initramfs`]: what runs inside
 //! * [`qemu`], [`machine`], [`console`]: a machine, followed from its start to its end
 //! * [`cases`], [`report`], [`tables`]: what came of it
 
@@ -17,7 +17,6 @@ mod lab;
 mod machine;
 mod modules;
 mod packages;
-mod programs;
 mod qemu;
 mod report;
 mod tables;
@@ -27,6 +26,11 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -35,6 +39,7 @@ use serde_json::{Map, Value};
 use crate::tally::Outcome;
 use lab::Lab;
 use machine::Job;
+use packages::Kernel;
 use report::OnKernel;
 
 pub(crate) use kernels::Kernels;
@@ -56,21 +61,18 @@ pub(crate) fn matrix(
         output: None,
     };
     let jobs: Vec<Job> = targets.iter().map(job).collect();
-    let mut results: Vec<OnKernel> = Vec::new();
-    for kernel in &lab.machines {
-        println!(
-            "== vm {}: Linux {} ({})",
-            kernel.row.name,
-            kernel.origin.release,
-            kernel.origin.version()
-        );
-        let ran = lab.boot(kernel, jobs.clone(), &mut |line| println!("{line}"))?;
+    let results = on_each(&lab.machines, |kernel| {
+        let name = &kernel.row.name;
+        let (release, version) = (&kernel.origin.release, kernel.origin.version());
+        println!("== vm {name}: Linux {release} ({version})");
+        let mut show = |line: &str| println!("[{name}] {line}");
+        let ran = lab.boot(kernel, jobs.clone(), &mut show)?;
         let result = OnKernel::judge(kernel, ran.accel.name(), targets, ran.story, ran.took);
         for failure in result.failures() {
             println!("FAILED {failure}");
         }
-        results.push(result);
-    }
+        Ok(result)
+    })?;
     println!("\n{}", tables::matrix(&results));
     for failure in results.iter().flat_map(OnKernel::failures) {
         println!("FAILED {failure}");
@@ -85,6 +87,34 @@ pub(crate) fn matrix(
         write(path, &tables::markdown(&results, &lab.kernels))?;
     }
     Ok(results.iter().flat_map(OnKernel::outcomes).collect())
+}
+
+/// Runs something on several kernels, as many at once as this machine has processors: a machine
+/// mostly waits, for the kernel's timers or for the other of its own two processors.
+///
+/// The results are in the order of the kernels.
+fn on_each<T: Send>(
+    kernels: &[Kernel],
+    run: impl Fn(&Kernel) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let at_once = thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..at_once.min(kernels.len()) {
+            scope.spawn(|| {
+                while let Some(kernel) = kernels.get(next.fetch_add(1, Relaxed)) {
+                    let result = run(kernel);
+                    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                    results.push((&kernel.row.name, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let place = |name: &String| kernels.iter().position(|kernel| kernel.row.name == *name);
+    results.sort_by_key(|(name, _)| place(name));
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Runs the demonstration on the named kernels.

@@ -20,7 +20,8 @@ impl Service {
     /// What is queued on one is accepted here and handed over to the working generation. Only for
     /// servers that cannot be handed anything the kernel is left to move the queue when the
     /// listener is closed: a handshake that ends during the close can be lost, and nothing moves
-    /// while anybody else still holds the listener open. A listener goes when nothing is left, but
+    /// while anybody else still holds the listener open. Where it does not move it, or not yet,
+    /// the connections are relayed. A listener goes when nothing is left, but
     /// never the first of its hash bucket (`synflip_plan::close_order`), which stays as a
     /// tombstone.
     pub(crate) fn close_unneeded(&mut self, now: Instant, context: &mut Context) {
@@ -48,7 +49,7 @@ impl Service {
             }
             let its = pending.get(&member.slot);
             let moves = context.migrates
-                && !self.can_hand_over(member.slot)
+                && !self.can_hand_over(member.slot, &context.peers)
                 && its.is_some_and(|pending| pending.half_open() == 0)
                 && working
                     .as_ref()
@@ -57,7 +58,7 @@ impl Service {
             if empty || moves || self.forced.contains(&member.slot) {
                 by_endpoint.entry(member.endpoint).or_default().push(member);
             } else {
-                self.rescue(member.slot);
+                self.rescue(member.slot, &context.peers);
                 self.close_again = Some(now + AGAIN);
             }
         }
@@ -87,7 +88,7 @@ impl Service {
                     .filter(|member| member.slot == slot)
                     .for_each(|m| self.bury(m));
             } else {
-                self.rescue(slot);
+                self.rescue(slot, &context.peers);
                 self.close_again = Some(now + AGAIN);
             }
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd};
 use synflip_plan::{ProcessId, Slot};
 use synflip_wire::{MAX_FDS, Reply};
 
-use crate::{custody::Custody, limits, registry::Context, service::Service};
+use crate::{custody::Custody, limits, peers::Peers, registry::Context, service::Service};
 
 /// An accepted connection that no server has taken yet.
 #[derive(Debug)]
@@ -50,18 +50,18 @@ impl OnTheirWay {
 
 impl Service {
     /// Whether there is somebody to give a listener's connections to.
-    pub(crate) fn can_hand_over(&self, slot: Slot) -> bool {
+    pub(crate) fn can_hand_over(&self, slot: Slot, peers: &Peers) -> bool {
         let listener = self.custody.get(&slot);
-        listener.is_some_and(|listener| !self.takers(listener.address).is_empty())
+        listener.is_some_and(|listener| !self.takers(listener.address, peers).is_empty())
     }
 
     /// Accepts what is queued on a listener that nobody serves, if there is somebody to give it to.
-    pub(crate) fn rescue(&mut self, slot: Slot) {
+    pub(crate) fn rescue(&mut self, slot: Slot, peers: &Peers) {
         let Some(address) = self.custody.get(&slot).map(|listener| listener.address) else {
             return;
         };
-        if self.takers(address).is_empty() {
-            return;
+        if self.takers(address, peers).is_empty() {
+            return self.relay(slot);
         }
         while self.on_their_way.len() < limits::ON_THEIR_WAY {
             match self.custody.get(&slot).map(Custody::accept) {
@@ -87,7 +87,7 @@ impl Service {
             by_address.entry(handed.address).or_default().push(*id);
         }
         for (address, ids) in by_address {
-            let takers = self.takers(address);
+            let takers = self.takers(address, &context.peers);
             for (share, taker) in ids.chunks(MAX_FDS).zip(takers.iter().cycle()) {
                 self.give(*taker, address, share, context);
             }
@@ -142,8 +142,9 @@ impl Service {
         }
     }
 
-    /// The processes of the working generation that accept connections to an address.
-    fn takers(&self, address: SocketAddr) -> Vec<ProcessId> {
+    /// The processes of the working generation that accept connections to an address, and that
+    /// can be handed more of them.
+    fn takers(&self, address: SocketAddr, peers: &Peers) -> Vec<ProcessId> {
         let endpoint = self.endpoint(address);
         let working = self.plan.working().and_then(|id| self.plan.generation(id));
         let mut takers: Vec<_> = working
@@ -151,7 +152,7 @@ impl Service {
             .flat_map(|generation| &generation.members)
             .filter(|member| member.ready && member.served && Some(member.endpoint) == endpoint)
             .map(|member| member.process)
-            .filter(|process| *process != ProcessId::ABSENT)
+            .filter(|process| peers.listens(*process))
             .collect();
         takers.dedup();
         takers

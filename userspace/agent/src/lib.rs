@@ -8,6 +8,7 @@
 //! talk to it by messages. What may happen to a service is decided in `synflip-plan`; what
 //! happens in the kernel is done by `synflip-bpf`; this crate is between the two.
 
+mod adoption;
 mod certificate;
 mod closing;
 mod config;
@@ -21,11 +22,13 @@ mod flip;
 mod handover;
 mod limits;
 mod metrics;
+mod netns;
 mod peers;
 mod queues;
 mod recovery;
 mod registration;
 mod registry;
+mod relay;
 mod requests;
 mod selftest;
 mod server;

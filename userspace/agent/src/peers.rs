@@ -1,6 +1,10 @@
 //! Who is connected to the control socket.
 
-use std::{collections::HashMap, os::fd::OwnedFd};
+use std::{
+    collections::HashMap,
+    os::fd::OwnedFd,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use synflip_plan::ProcessId;
 use synflip_wire::{Name, Reply};
@@ -20,7 +24,7 @@ pub(crate) struct Outgoing {
 pub(crate) struct Peer {
     pub(crate) uid: u32,
     pub(crate) pid: u32,
-    /// None once it has failed to read what it was sent.
+    /// None if it has failed to read what it was sent, and for a process that was adopted.
     pub(crate) outbox: Option<mpsc::Sender<Outgoing>>,
     /// The service and generation it has registered for.
     pub(crate) member_of: Option<(Name, Name)>,
@@ -30,7 +34,18 @@ pub(crate) struct Peer {
 #[derive(Debug, Default)]
 pub(crate) struct Peers(pub(crate) HashMap<ProcessId, Peer>);
 
+/// A number that no other peer has had.
+pub(crate) fn new_id() -> ProcessId {
+    static LAST: AtomicU64 = AtomicU64::new(ProcessId::ABSENT.0);
+    ProcessId(LAST.fetch_add(1, Relaxed) + 1)
+}
+
 impl Peers {
+    /// Whether a process can be told anything.
+    pub(crate) fn listens(&self, peer: ProcessId) -> bool {
+        self.0.get(&peer).is_some_and(|peer| peer.outbox.is_some())
+    }
+
     /// Sends a message; a peer that does not read loses its connection.
     pub(crate) fn send(&mut self, peer: ProcessId, reply: Reply) {
         self.send_with(peer, reply, Vec::new());

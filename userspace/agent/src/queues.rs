@@ -4,15 +4,12 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{self, Read as _, Seek as _},
-    os::fd::{AsFd as _, BorrowedFd},
-    thread,
+    os::fd::BorrowedFd,
 };
 
-use rustix::{
-    fs::fstat,
-    thread::{LinkNameSpaceType, move_into_link_name_space},
-};
 use synflip_plan::Pending;
+
+use crate::netns;
 
 /// A listening socket's line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,19 +30,7 @@ pub(crate) struct ListenTables {
 impl ListenTables {
     /// Opens the tables of a network namespace; needs CAP_SYS_ADMIN if it is not this one.
     pub(crate) fn open(netns: BorrowedFd<'_>) -> io::Result<Self> {
-        let own = File::open("/proc/self/ns/net")?;
-        if fstat(own.as_fd())?.st_ino == fstat(netns)?.st_ino {
-            return Self::open_here();
-        }
-        // The files stay bound to the namespace of the thread that opened them.
-        let entered = thread::scope(|scope| {
-            let visit = scope.spawn(|| {
-                move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))?;
-                Self::open_here()
-            });
-            visit.join()
-        });
-        entered.unwrap_or_else(|_| Err(io::Error::other("the thread that entered it panicked")))
+        netns::within(netns, Self::open_here)
     }
 
     fn open_here() -> io::Result<Self> {
@@ -104,7 +89,12 @@ fn parse(line: &str) -> Option<Line> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::{
+        net::{TcpListener, TcpStream},
+        os::fd::AsFd as _,
+    };
+
+    use rustix::fs::fstat;
 
     use super::*;
 

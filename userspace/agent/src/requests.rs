@@ -23,6 +23,7 @@ impl Registry {
     ) -> Result<Option<Reply>, Refusal> {
         match request {
             Request::Register(register) => self.register(peer, register, fds).map(Some),
+            Request::Adopt(register) => self.adopt(peer, register, fds).map(Some),
             Request::Ready => {
                 let (service, generation) = self.membership(peer)?;
                 if let Some(service) = self.services.get_mut(&service) {
@@ -86,7 +87,7 @@ impl Registry {
         }
     }
 
-    fn register(
+    pub(crate) fn register(
         &mut self,
         peer: ProcessId,
         register: Register,

@@ -5,15 +5,11 @@ use std::{
     io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use rustix::fs::{FlockOperation, flock};
 use synflip_bpf::{Privilege, prepare_bpffs, probe};
-use synflip_plan::ProcessId;
 use synflip_wire::{ErrorCode, Refusal};
 use tokio::{
     net::UnixListener,
@@ -24,7 +20,7 @@ use tokio::{
 use crate::{
     AgentError, Config,
     connection::{converse, refuse},
-    fdstore, limits, metrics,
+    fdstore, limits, metrics, peers,
     registry::{Message, Registry},
     selftest,
 };
@@ -86,7 +82,6 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
 
 /// Takes connections for as long as the agent runs.
 async fn accept(listener: UnixListener, messages: mpsc::Sender<Message>) {
-    let last_peer = AtomicU64::new(0);
     let places = Arc::new(Semaphore::new(limits::CONNECTIONS));
     loop {
         let stream = match listener.accept().await {
@@ -103,10 +98,9 @@ async fn accept(listener: UnixListener, messages: mpsc::Sender<Message>) {
             refuse(stream, Refusal::new(ErrorCode::LimitReached, text)).await;
             continue;
         };
-        let peer = ProcessId(last_peer.fetch_add(1, Ordering::Relaxed) + 1);
         let messages = messages.clone();
         tokio::spawn(async move {
-            converse(stream, peer, messages).await;
+            converse(stream, peers::new_id(), messages).await;
             drop(place);
         });
     }

@@ -19,6 +19,7 @@ use crate::{
     handover::OnTheirWay,
     queues::ListenTables,
     registry::Context,
+    relay::Relays,
     timeline::Timeline,
 };
 
@@ -50,6 +51,7 @@ pub(crate) struct Service {
     pub(crate) absent_again: Option<Instant>,
     /// Connections accepted for processes that have not taken them yet.
     pub(crate) on_their_way: OnTheirWay,
+    pub(crate) relays: Relays,
     /// Listeners to close whatever is pending on them.
     pub(crate) forced: BTreeSet<Slot>,
 }
@@ -78,6 +80,7 @@ impl Service {
             since: Instant::now(),
             absent_again: None,
             on_their_way: OnTheirWay::default(),
+            relays: Relays::default(),
             forced: BTreeSet::new(),
         }
     }

@@ -5,6 +5,8 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
+use tokio::io::unix::AsyncFd;
+
 /// `SIOCGSKNS` (`include/uapi/linux/sockios.h`).
 const SIOCGSKNS: libc::Ioctl = 0x894C;
 
@@ -17,6 +19,12 @@ pub(crate) fn socket_netns(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just made this descriptor for us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Lets the runtime wait for a descriptor.
+pub(crate) fn pollable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd names one descriptor, and keeps it open for as long as it lives.
+    Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
 /// Takes the descriptors that systemd has passed to this process. Once per process.

@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Flip(FlipArgs),
     /// Flip to the generation that was working before.
     Rollback(RollbackArgs),
+    /// Take the listeners of a running server that knows nothing of synflip.
+    Adopt(AdoptArgs),
     /// Forget a generation that is not working; its servers are told to close.
     Retire(RetireArgs),
     /// Say what this kernel and this user can do, and what is missing.
@@ -125,6 +127,31 @@ pub(crate) struct WaitArgs {
     /// it is retired.
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The server must have opened its listeners with SO_REUSEPORT. It is told nothing: stop it once a flip \
+away from it has returned. If the agent restarts, adopt it again.
+
+Example:
+  synflip adopt --generation v1 --pid $(pidof -s server) --service web")]
+pub(crate) struct AdoptArgs {
+    /// The generation that it becomes, or becomes a process of.
+    #[arg(long, value_name = "GEN")]
+    pub(crate) generation: Name,
+    /// The process.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) pid: i32,
+    /// The service; may be left out while there is only one.
+    #[arg(long)]
+    pub(crate) service: Option<Name>,
+    /// Only its listeners on this address; may be repeated. All of them if left out.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Vec<SocketAddr>,
     /// Print one JSON document.
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,5 +1,6 @@
 //! The `synflip` command: the agent, and the operator's side of its control socket.
 
+mod adopt;
 mod agent;
 mod args;
 mod client;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Command::Status(status) => status::run(&status, &socket),
         Command::Flip(flip) => flip::flip(&flip, &socket),
         Command::Rollback(rollback) => flip::rollback(&rollback, &socket),
+        Command::Adopt(adopt) => adopt::run(&adopt, &socket),
         Command::Retire(retire) => flip::retire(&retire, &socket),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Completions { shell } => {

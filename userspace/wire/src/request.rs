@@ -14,6 +14,9 @@ pub enum Request {
     /// A server joins a generation with its listeners; their descriptors are attached in order.
     /// May be repeated on one connection to add listeners to the same generation.
     Register(Register),
+    /// A running server that knows nothing of this joins a generation, and is ready. The first
+    /// descriptor attached is the process (a pidfd), the others are its listeners in order.
+    Adopt(Register),
     /// The server accepts connections now: its generation may be flipped to.
     Ready,
     /// The server has closed its listeners, or no longer accepts from them.
@@ -61,7 +64,7 @@ pub struct Register {
     pub service: Name,
     /// The generation; the agent numbers it (`gen1`, `gen2`, …) if left out.
     pub generation: Option<Name>,
-    /// One entry per attached descriptor.
+    /// One entry per attached listener.
     pub listeners: Vec<ListenerSpec>,
 }
 

@@ -8,10 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     cargo::target_dir,
+    programs::Programs,
     vm::{
         console::{Phase, Story},
         initramfs::{self, Archive},
@@ -19,7 +20,6 @@ use crate::{
         machine::{Job, Plan, follow},
         modules,
         packages::Kernel,
-        programs::Programs,
         qemu::{Accel, Qemu},
     },
 };
@@ -49,6 +49,10 @@ pub(crate) struct Booted {
 impl Lab {
     /// Provides all of it: what is missing is downloaded and built.
     pub(crate) fn open(names: &[String], tests: &[String]) -> Result<Self> {
+        ensure!(
+            cfg!(target_arch = "x86_64"),
+            "the machines are x86-64, and their programs are built on x86-64 only"
+        );
         let kernels = Kernels::load()?;
         let rows = kernels.select(names)?;
         let dir = target_dir()?.join("vm");

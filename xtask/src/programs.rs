@@ -1,17 +1,21 @@
-//! What runs inside: the tests and programs of this workspace, static, because a machine has no
-//! libraries.
+//! What runs: the product, the demonstration and the kernel tests, built once.
+//!
+//! Static, so that the same files run here and in virtual machines, which have no libraries.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::cargo::{cargo, target_dir};
+use crate::cargo::{cargo, output, target_dir};
 
 /// The built files, by name.
 #[derive(Debug)]
 pub(crate) struct Programs {
-    /// PID 1.
+    /// PID 1 of the virtual machines.
     pub(crate) init: PathBuf,
     /// The product and what tests start.
     pub(crate) programs: Vec<(String, PathBuf)>,
@@ -25,30 +29,15 @@ impl Programs {
     /// In a directory of their own: other flags would otherwise throw away what the ordinary
     /// build has made.
     pub(crate) fn build(tests: &[String]) -> Result<Self> {
-        ensure!(
-            cfg!(target_arch = "x86_64"),
-            "the machines are x86-64, and their programs are built on x86-64 only"
-        );
+        let target = host_triple()?;
         let mut command = cargo();
         command
-            .args([
-                "build",
-                "--release",
-                "--locked",
-                "--target",
-                TARGET,
-                "--target-dir",
-            ])
-            .arg(target_dir()?.join("vm/build"))
-            .args([
-                "-p",
-                "synflip-init",
-                "-p",
-                "synflip-cli",
-                "-p",
-                "synflip-tests",
-                "--bins",
-            ])
+            // With a target, the flags are not for build scripts and macros.
+            .args(["build", "--release", "--locked", "--target", &target])
+            .arg("--target-dir")
+            .arg(target_dir()?.join("static"))
+            .args(["-p", "synflip-init", "-p", "synflip-cli"])
+            .args(["-p", "synflip-tests", "--bins"])
             .arg("--message-format=json-render-diagnostics");
         for test in tests {
             command.args(["--test", test]);
@@ -64,10 +53,16 @@ impl Programs {
             .context("cannot start cargo")?;
         ensure!(
             built.status.success(),
-            "cannot build what the machines run: {}",
+            "cannot build the programs and tests: {}",
             built.status
         );
         Self::read(&String::from_utf8_lossy(&built.stdout))
+    }
+
+    /// Where the programs are.
+    pub(crate) fn dir(&self) -> Result<&Path> {
+        let dir = self.init.parent();
+        dir.context("cargo names a file without a directory")
     }
 
     /// Finds the files in what cargo tells about them, one JSON document a line.
@@ -99,7 +94,12 @@ impl Programs {
     }
 }
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// What this machine's compiler builds for.
+fn host_triple() -> Result<String> {
+    let said = output(Command::new("rustc").arg("-vV"))?;
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc -vV names no host")?.to_owned())
+}
 
 #[cfg(test)]
 mod tests {
