@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use synflip_abi::{Member, MemberState};
 use synflip_bpf::{BpfError, Object, Outcomes, Publisher, Steering, Variant, probe};
 use synflip_plan::{Slot, Table};
@@ -105,7 +105,13 @@ impl Bench {
             .step_by(BATCH)
             .map(|done| (count - done).min(BATCH))
         {
-            let connect = || TcpStream::connect_timeout(&to, SOON).context("connect");
+            // Closed with a RST: of a slow orderly close, a segment may be repeated when its
+            // socket is gone already, and would run the program.
+            let connect = || -> Result<TcpStream> {
+                let client = TcpStream::connect_timeout(&to, SOON).context("connect")?;
+                SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
+                Ok(client)
+            };
             let clients = self
                 .netns
                 .run(|| (0..batch).map(|_| connect()).collect::<Result<Vec<_>>>())?;
