@@ -108,6 +108,22 @@ fn a_handshake_outlives_its_server() -> Result<()> {
     Ok(())
 }
 
+fn what_was_handed_to_a_process_that_dies_first_goes_to_the_next() -> Result<()> {
+    let bed = Bed::new()?;
+    let first = bed.first(&["--stop-accepting"])?;
+    let waiting = bed.clients(20)?;
+    // It is given them, and takes none.
+    let second = bed.generation(2, &["--stop-accepting"])?;
+    first.signal(Signal::KILL)?;
+    bed.until("all are handed over", |service| {
+        works(service, "gen2") && find(service, "gen1").is_none()
+    })?;
+    let _third = bed.generation(3, &[])?;
+    second.signal(Signal::KILL)?;
+    ensure!(answers(waiting)? == [3; 20], "not all by the third");
+    bed.agent.check_counters()
+}
+
 fn a_drain_goes_on_after_the_agent_was_killed() -> Result<()> {
     let mut bed = Bed::new()?;
     let first = bed.first(&["--stop-accepting"])?;
@@ -183,6 +199,7 @@ mod tests {
         connections_wait_for_a_generation_that_comes_within_the_hold_time
         after_the_hold_time_nothing_is_left_behind
         a_handshake_outlives_its_server
+        what_was_handed_to_a_process_that_dies_first_goes_to_the_next
         a_drain_goes_on_after_the_agent_was_killed
         clients_do_not_notice_that_the_agent_dies
         a_flip_away_from_those_who_are_not_back_waits_for_them

@@ -13,6 +13,7 @@ mod failure;
 mod format;
 mod half;
 mod interrupt;
+mod kill;
 mod latency;
 mod load;
 mod options;

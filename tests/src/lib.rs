@@ -7,6 +7,8 @@
 //! * [`tun`]: a network interface whose wire is this process
 //! * [`link`]: two namespaces joined by a delay line with loss
 //! * [`load`]: a load generator which accounts for every connection
+//! * [`kills`]: which lost connections died with a server that was killed
+//! * [`ledger`]: what a server had accepted and not answered when it was killed
 //! * [`plain`]: the server that restarts the ordinary way, and loses connections
 //! * [`mod@bench`]: measurements, each of two things beside each other
 //! * [`demo`]: the demonstration: generations flipped under load, and what each client saw
@@ -22,6 +24,8 @@ pub mod bench;
 pub mod capability;
 pub mod demo;
 mod family;
+pub mod kills;
+pub mod ledger;
 pub mod link;
 pub mod load;
 mod netlink;

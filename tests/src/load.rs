@@ -6,6 +6,7 @@
 //! this can end; what is the fault of the generator itself is none of them and
 //! fails the run.
 
+mod clock;
 mod connection;
 mod engine;
 mod outcome;
@@ -16,9 +17,10 @@ use std::{net::SocketAddr, path::PathBuf, sync::atomic::AtomicBool, time::Durati
 
 use anyhow::Result;
 
+pub use clock::monotonic_us;
 pub use outcome::Outcome;
-pub use report::{Latency, LocalErrors, Progress, Report};
-pub use samples::{Sample, monotonic_us, read as read_samples};
+pub use report::{Latency, LocalErrors, Loss, Progress, Report};
+pub use samples::{Sample, read as read_samples};
 
 /// What load to make.
 #[derive(Clone, Debug)]

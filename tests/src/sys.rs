@@ -2,14 +2,63 @@
 
 use std::{
     ffi::c_int,
+    fs::File,
     io,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
+    ptr::{self, NonNull},
+    slice,
+    sync::atomic::AtomicU64,
 };
 
 use rustix::{
     ioctl::{self, Updater, opcode},
+    mm::{MapFlags, ProtFlags, mmap, munmap},
     thread::UnshareFlags,
 };
+
+/// Words of a file that every process which maps it reads and writes in place.
+#[derive(Debug)]
+pub(crate) struct SharedWords {
+    start: NonNull<AtomicU64>,
+    count: usize,
+}
+
+impl SharedWords {
+    /// Maps the first `count` words of a file, which must stay that long.
+    pub(crate) fn map(file: &File, count: usize) -> io::Result<Self> {
+        let length = count * size_of::<AtomicU64>();
+        if file.metadata()?.len() < length as u64 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: no address is given, so nothing that is in use is replaced.
+        let start = unsafe { mmap(ptr::null_mut(), length, access, MapFlags::SHARED, file, 0) }?;
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self { start, count })
+    }
+
+    /// The words.
+    pub(crate) const fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping is page-aligned, `count` words long and there until `self` is
+        // dropped; every bit pattern is a word, and whoever else maps it uses atomics too.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.count) }
+    }
+}
+
+// SAFETY: the mapping belongs to the process and not to a thread.
+unsafe impl Send for SharedWords {}
+// SAFETY: all access is by atomics.
+unsafe impl Sync for SharedWords {}
+
+impl Drop for SharedWords {
+    fn drop(&mut self) {
+        let length = self.count * size_of::<AtomicU64>();
+        // SAFETY: it is this mapping, and no borrow of it outlives `self`.
+        let unmapped = unsafe { munmap(self.start.as_ptr().cast(), length) };
+        // It can only fail for a range that is none.
+        unmapped.unwrap_or_default();
+    }
+}
 
 /// Moves the calling thread into a new network namespace.
 pub(crate) fn unshare_net() -> io::Result<()> {

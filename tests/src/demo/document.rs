@@ -11,11 +11,13 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+use synflip_wire::Phase;
 
 use super::{
     format,
     half::{Counters, Half, Mode},
     kernel,
+    kill::{Kill, Victim},
     options::Settings,
 };
 use crate::load::Latency;
@@ -35,6 +37,9 @@ pub(super) struct Document {
     drain_ms: Spread,
     latency_us: Latencies,
     generations: Vec<Generation>,
+    /// Where generations were killed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kills: Option<Vec<Killed>>,
     counters: Option<Counters>,
     #[serde(skip_serializing_if = "Option::is_none")]
     baseline: Option<Box<Self>>,
@@ -45,6 +50,10 @@ pub(super) struct Document {
 struct Connections {
     ok: u64,
     lost: u64,
+    /// Accepted by a server that was killed before it had answered; not lost, where servers were
+    /// killed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    died_in_service: Option<u64>,
     reset: u64,
     refused: u64,
     timeout: u64,
@@ -77,6 +86,22 @@ struct Generation {
     drain_ms: Option<u64>,
 }
 
+#[derive(Serialize)]
+struct Killed {
+    generation: String,
+    /// Which one it was to be.
+    which: Victim,
+    /// What it was doing.
+    phase: Phase,
+    at_s: f64,
+    /// Connections that it had accepted and not answered.
+    accepted_unanswered: u64,
+    /// Whether it may have accepted one more.
+    accepting: bool,
+    /// Of all these: what clients lost.
+    died_in_service: u64,
+}
+
 impl Document {
     pub(super) fn new(settings: &Settings, half: &Half, baseline: Option<&Half>) -> Self {
         let report = &half.report;
@@ -91,6 +116,7 @@ impl Document {
             connections: Connections {
                 ok: report.ok,
                 lost: report.lost,
+                died_in_service: settings.kill_old.then(|| half.died_in_service()),
                 reset: report.reset,
                 refused: report.refused,
                 timeout: report.timeout,
@@ -103,6 +129,9 @@ impl Document {
                 flip: half.latency.flip,
             },
             generations: generations(settings, half, &report.by_generation),
+            kills: settings
+                .kill_old
+                .then(|| half.kills.iter().map(killed).collect()),
             counters: half.counters,
             baseline: baseline.map(|half| Box::new(Self::new(settings, half, None))),
         }
@@ -124,6 +153,18 @@ impl Spread {
     fn of(values: impl Iterator<Item = f64>) -> Self {
         let (p50, max) = format::median_and_max(values.collect()).unzip();
         Self { p50, max }
+    }
+}
+
+fn killed(kill: &Kill) -> Killed {
+    Killed {
+        generation: format!("gen{}", kill.generation),
+        which: kill.victim,
+        phase: kill.phase,
+        at_s: kill.at.as_secs_f64(),
+        accepted_unanswered: kill.unanswered(),
+        accepting: kill.death.account.accepting,
+        died_in_service: kill.died_in_service,
     }
 }
 
@@ -160,6 +201,7 @@ mod tests {
             options::tests::settings,
             schedule::Schedule,
         },
+        kills::Death,
         load::Report,
     };
 
@@ -185,6 +227,7 @@ mod tests {
             report: Report::default(),
             latency,
             flips,
+            kills: Vec::new(),
             counters,
             broken: Vec::new(),
         }
@@ -242,6 +285,29 @@ mod tests {
         assert_eq!(names(&document["baseline"]), expected.join(" "));
     }
 
+    #[test]
+    fn kills_have_names_where_there_are_any() {
+        let settings = settings(&["--flips", "1", "--kill-old"]).unwrap();
+        let mut half = half(Mode::Steered, None);
+        half.kills.push(Kill {
+            generation: 1,
+            victim: Victim::Working,
+            phase: Phase::Working,
+            at: Duration::from_secs(1),
+            death: Death::default(),
+            died_in_service: 3,
+        });
+        let document = serde_json::to_value(Document::new(&settings, &half, None)).unwrap();
+        assert_eq!(document["connections"]["died_in_service"], 3);
+        assert_eq!(document["kills"][0]["which"], "working");
+        let names = names(&document);
+        let mut expected = KILLS.split_whitespace();
+        assert!(
+            expected.all(|name| names.split(' ').any(|other| other == name)),
+            "{names}"
+        );
+    }
+
     const NAMES: &str = "
         .kernel .mode .seed .rtt_ms .loss .seconds .flips
         .connections.ok .connections.lost .connections.reset .connections.refused
@@ -253,6 +319,9 @@ mod tests {
     const STEERED_ONLY: &str = "
         .flip_commit_ms.p50 .flip_commit_ms.max .drain_ms.p50 .drain_ms.max
         .generations[].queued .generations[].half_open .generations[].drain_ms";
+    const KILLS: &str = "
+        .connections.died_in_service .kills[].generation .kills[].which .kills[].phase .kills[].at_s
+        .kills[].accepted_unanswered .kills[].accepting .kills[].died_in_service";
     const COUNTERS: &str = "
         .counters.runs .counters.selected .counters.migrated .counters.no_table
         .counters.fell_back";

@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::{
     Interrupt,
-    drive::{Drain, Finished, Method, drive},
+    drive::{Drain, Finished, Method, Played, drive},
     format,
+    kill::{self, Kill},
     latency::{Split, Window, split},
     load::Load,
     options::Settings,
@@ -36,6 +37,7 @@ pub(super) struct Half {
     pub(super) report: Report,
     pub(super) latency: Split,
     pub(super) flips: Vec<Flip>,
+    pub(super) kills: Vec<Kill>,
     pub(super) counters: Option<Counters>,
     /// What was not as it must be, besides lost connections.
     pub(super) broken: Vec<String>,
@@ -77,20 +79,19 @@ impl Half {
         let stage = Stage::new(settings)?;
         let mut play = |method: &mut dyn Method| -> Result<_> {
             let mut load = Load::start(&stage, settings, interrupt)?;
-            let duration = settings.duration;
-            let flips = drive(method, &mut load, schedule, duration, screen, interrupt)?;
-            Ok((flips, load.results()?))
+            let played = drive(method, &mut load, schedule, settings, screen, interrupt)?;
+            Ok((played, load.results()?))
         };
-        let (mut flips, (report, samples), counters, mut broken) = match mode {
+        let (played, (mut report, samples), counters, mut broken) = match mode {
             Mode::Steered => {
                 let mut method = Steered::start(&stage, settings)?;
-                let (flips, results) = play(&mut method)?;
+                let (played, results) = play(&mut method)?;
                 let (counters, broken) = method.finish(interrupt)?;
-                (flips, results, Some(counters), broken)
+                (played, results, Some(counters), broken)
             }
             Mode::Plain => {
-                let (flips, results) = play(&mut Plain::start(&stage, settings)?)?;
-                (flips, results, None, Vec::new())
+                let (played, results) = play(&mut Plain::start(&stage, settings)?)?;
+                (played, results, None, Vec::new())
             }
         };
         ensure!(
@@ -98,6 +99,11 @@ impl Half {
             "the load failed by itself: {:?}",
             report.local_errors
         );
+        let Played {
+            mut flips,
+            mut kills,
+        } = played;
+        kill::account(&mut kills, &mut report);
         flips.sort_unstable_by_key(|flip| flip.from);
         let windows: Vec<Window> = flips.iter().map(|flip| flip.window).collect();
         if mode == Mode::Steered {
@@ -108,6 +114,7 @@ impl Half {
             latency: split(&samples, &windows)?,
             report,
             flips,
+            kills,
             counters,
             broken,
         })
@@ -115,7 +122,12 @@ impl Half {
 
     /// Connections that were opened.
     pub(super) fn made(&self) -> u64 {
-        self.report.ok + self.report.lost
+        self.report.ok + self.report.lost + self.died_in_service()
+    }
+
+    /// Connections that died with a server that had accepted them.
+    pub(super) fn died_in_service(&self) -> u64 {
+        self.kills.iter().map(|kill| kill.died_in_service).sum()
     }
 
     /// How long each commit took.

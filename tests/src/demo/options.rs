@@ -7,7 +7,7 @@ use std::{
 
 use clap::{CommandFactory as _, Parser, ValueEnum, error::ErrorKind};
 
-use super::{format, is_stdout, parse, schedule};
+use super::{format, is_stdout, parse, schedule, stage::Stage};
 use crate::load;
 
 /// Flip generations of a server under load, and show what every client got.
@@ -38,6 +38,10 @@ struct Args {
     /// Seed of all that is random: flip times, requests, lost packets [default: random, and shown]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Kill generations with SIGKILL while they are replaced: the old one right after the commit,
+    /// and every third time the working one
+    #[arg(long)]
+    kill_old: bool,
     /// Make the same restarts once more with another method, and show it beside
     #[arg(long, value_name = "METHOD")]
     baseline: Option<Baseline>,
@@ -51,9 +55,12 @@ Examples:
   cargo xtask run
   cargo xtask run --flips 10 --seconds 12 --baseline plain
   cargo xtask run --rtt 20ms --loss 1% --json result.json
+  cargo xtask run --kill-old
 
 Exit codes: 0 nothing was lost; 1 something was, or the run failed; 2 usage, or a privilege or a
-device is missing. In the JSON, lost = reset + refused + timeout, and stalled is part of timeout.";
+device is missing. In the JSON, lost = reset + refused + timeout, and stalled is part of timeout.
+What a killed server had accepted and not answered dies with it; it is died_in_service, and no part
+of lost.";
 
 /// The method to compare with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -73,6 +80,7 @@ pub(super) struct Settings {
     pub(super) rtt: Duration,
     pub(super) loss: f64,
     pub(super) seed: u64,
+    pub(super) kill_old: bool,
     pub(super) baseline: Option<Baseline>,
     pub(super) json: Option<PathBuf>,
 }
@@ -149,6 +157,7 @@ impl Settings {
             loss,
             // Short enough to type, and exact in any reader of JSON.
             seed: args.seed.unwrap_or_else(|| rand::random::<u32>().into()),
+            kill_old: args.kill_old,
             baseline: args.baseline,
             json: args.json,
         })
@@ -165,6 +174,12 @@ impl Settings {
         // A lost SYN is sent again after 1, 3, 7 and 15 s: that is TCP, and no loss.
         let patience = if self.loss > 0.0 { 20 } else { 5 };
         Duration::from_secs(patience) + self.rtt * 4
+    }
+
+    /// Where a generation keeps its ledger, if it may be killed.
+    pub(super) fn ledger(&self, stage: &Stage, number: u32) -> Option<PathBuf> {
+        let name = format!("ledger-{number}");
+        self.kill_old.then(|| stage.dir.path().join(name))
     }
 
     pub(super) fn json_to_stdout(&self) -> bool {

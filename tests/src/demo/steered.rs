@@ -1,34 +1,37 @@
 //! Generations replaced with synflip.
 
-use std::{
-    fs::{self, File},
-    path::{Path, PathBuf},
-    process::Child,
-    time::Duration,
-};
+mod command;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use synflip_wire::{Name, Phase, ServiceStatus};
 
 use super::{
     Interrupt,
-    drive::{Drain, Finished, Method},
+    drive::{Finished, Method},
     half::Counters,
+    kill::Victim,
     latency::Window,
     options::Settings,
     stage::Stage,
 };
 use crate::{
     Netns,
+    kills::Death,
     load::monotonic_us,
-    product::{Agent, Drained, Generation, Spec},
+    product::{Agent, Generation, Operator, Spec},
     wait,
 };
+use command::Command;
 
 /// An agent and the generations it steers.
 ///
 /// Dropped in the order of the fields: commands, servers, agent.
 pub(super) struct Steered<'a> {
     running: Vec<Command>,
+    takeovers: Vec<Takeover>,
+    operator: Operator,
     /// All there were: the old ones end by themselves, and are asked at the end whether they did.
     generations: Vec<Generation>,
     agent: Agent,
@@ -39,10 +42,13 @@ pub(super) struct Steered<'a> {
 impl<'a> Steered<'a> {
     /// Starts an agent and the first generation.
     pub(super) fn start(stage: &'a Stage, settings: &'a Settings) -> Result<Self> {
+        let agent = Agent::start(&stage.server)?;
         let mut steered = Self {
             running: Vec::new(),
+            takeovers: Vec::new(),
+            operator: Operator::new(&agent)?,
             generations: Vec::new(),
-            agent: Agent::start(&stage.server)?,
+            agent,
             stage,
             settings,
         };
@@ -52,10 +58,21 @@ impl<'a> Steered<'a> {
 
     fn launch(&mut self, number: u32) -> Result<()> {
         let listeners = self.settings.listeners_of(number);
-        let spec = Spec::new(number, self.stage.address(), listeners);
+        let spec = Spec {
+            ledger: self.settings.ledger(self.stage, number),
+            ..Spec::new(number, self.stage.address(), listeners)
+        };
         let generation = Generation::start(self.netns(), &self.agent, &spec)?;
         self.generations.push(generation);
         Ok(())
+    }
+
+    /// Kills a generation; nothing has died if it had ended before.
+    fn kill(&mut self, number: u32) -> Result<Option<Death>> {
+        let name = format!("gen{number}");
+        let its_place = self.generations.iter().position(|one| one.name == name);
+        let place = its_place.with_context(|| format!("{name} was not started"))?;
+        self.generations.remove(place).kill()
     }
 
     /// An error, and what the agent said last.
@@ -106,22 +123,43 @@ impl<'a> Steered<'a> {
 }
 
 impl Method for Steered<'_> {
-    fn begin(&mut self, to: u32) -> Result<()> {
+    fn begin(&mut self, to: u32, kill: Option<Victim>) -> Result<Option<(Phase, Death)>> {
         self.launch(to)?;
-        let command = Command::start(&self.agent, self.stage.dir.path(), to)?;
+        if kill == Some(Victim::Working) {
+            let begun_us = monotonic_us();
+            self.takeovers.push(Takeover { to, begun_us });
+            let death = self.kill(to - 1)?;
+            return Ok(death.map(|death| (Phase::Working, death)));
+        }
+        let mut command = Command::start(&self.agent, self.stage.dir.path(), to)?;
+        let mut phase = None;
+        if kill.is_some() {
+            wait::until("the flip commits", COMMITS_WITHIN, || {
+                let service = self
+                    .operator
+                    .service()
+                    .ok()
+                    .filter(|s| working(s) == Some(to));
+                phase = service.map(|service| phase_of(&service, to - 1));
+                // Why it ended without a commit is told by whoever looks after it.
+                phase.is_some() || command.has_ended()
+            })?;
+        }
         self.running.push(command);
-        Ok(())
+        let Some(phase) = phase else { return Ok(None) };
+        let death = self.kill(to - 1)?;
+        Ok(death.map(|death| (phase, death)))
     }
 
     /// A flip may begin while earlier generations are draining, but not before it is known which
     /// one it replaces.
     fn may_begin(&mut self) -> Result<bool> {
-        if self.running.is_empty() {
+        if self.unfinished() == 0 {
             return Ok(true);
         }
-        let working = self.agent.service()?.working;
+        let working = self.operator.service()?.working;
         let latest = self.generations.last().map(|latest| latest.name.as_str());
-        Ok(working.as_ref().map(ToString::to_string).as_deref() == latest)
+        Ok(working.as_ref().map(Name::as_str) == latest)
     }
 
     fn finished(&mut self) -> Result<Vec<Finished>> {
@@ -132,85 +170,72 @@ impl Method for Steered<'_> {
                 None => self.running.push(command),
             }
         }
+        if !self.takeovers.is_empty() {
+            let service = self.operator.service()?;
+            let over = self
+                .takeovers
+                .extract_if(.., |takeover| takeover.is_over(&service));
+            finished.extend(over.map(Takeover::finish));
+        }
         Ok(finished)
     }
 
     fn unfinished(&self) -> usize {
-        self.running.len()
+        self.running.len() + self.takeovers.len()
+    }
+
+    fn undrained(&self) -> &'static str {
+        "the next one took over"
     }
 }
 
-/// A `synflip flip` that runs; killed when dropped.
-struct Command {
-    child: Child,
+/// A generation that takes the place of a killed one by itself.
+struct Takeover {
     to: u32,
     begun_us: u64,
-    output: PathBuf,
 }
 
-impl Command {
-    fn start(agent: &Agent, dir: &Path, to: u32) -> Result<Self> {
-        let name = format!("gen{to}");
-        // Files rather than pipes: nobody reads before the end.
-        let output = dir.join(format!("flip-{to}"));
-        let mut command = agent.command(&["flip", "--to", &name, "--json"])?;
-        command
-            .stdout(File::create(&output)?)
-            .stderr(File::create(output.with_extension("err"))?);
-        let begun_us = monotonic_us();
-        Ok(Self {
-            child: command.spawn().context("run synflip flip")?,
-            to,
-            begun_us,
-            output,
-        })
+impl Takeover {
+    /// Whether it works, or has worked, and nothing is left of the one before it.
+    fn is_over(&self, service: &ServiceStatus) -> bool {
+        let mut left = service
+            .generations
+            .iter()
+            .filter_map(|one| number(&one.name));
+        // The next flip may begin before the killed one's last handshake has ended.
+        working(service) >= Some(self.to) && left.all(|number| number != self.to - 1)
     }
 
-    fn poll(&mut self) -> Result<Option<Finished>> {
-        let Some(status) = self.child.try_wait().context("look after synflip flip")? else {
-            return Ok(None);
-        };
-        let ended_us = monotonic_us();
-        let output = fs::read_to_string(&self.output)?;
-        if !status.success() {
-            let errors = fs::read_to_string(self.output.with_extension("err"))?;
-            bail!(
-                "synflip flip --to gen{}: {status}: {output}{errors}",
-                self.to
-            );
-        }
-        let drained: Drained = serde_json::from_str(&output).context("read flip --json")?;
-        let certificate = drained.drain.context("flip --json has no certificate")?;
-        let first = |listener: &synflip_wire::ListenerDrain| listener.steps.first().copied();
-        let steps = certificate.listeners.iter().filter_map(first);
-        let (queued, half_open) = steps.fold((0, 0), |(queued, half_open), step| {
-            (queued + step.queued, half_open + step.half_open)
-        });
-        Ok(Some(Finished {
+    fn finish(self) -> Finished {
+        Finished {
             from: self.to - 1,
             window: Window {
                 begun_us: self.begun_us,
-                ended_us,
+                ended_us: monotonic_us(),
             },
-            drain: Some(Drain {
-                commit_ms: drained.flip.commit_ms,
-                drain_ms: certificate
-                    .drained_after_ms
-                    .context("a drained generation without a time")?,
-                queued,
-                half_open,
-            }),
-        }))
+            drain: None,
+        }
     }
 }
 
-impl Drop for Command {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
+/// What a generation is doing; one that the agent has forgotten had drained.
+fn phase_of(service: &ServiceStatus, of: u32) -> Phase {
+    let mut generations = service.generations.iter();
+    let one = generations.find(|one| number(&one.name) == Some(of));
+    one.map_or(Phase::Drained, |one| one.phase)
 }
 
+/// The number of the generation that works.
+fn working(service: &ServiceStatus) -> Option<u32> {
+    service.working.as_ref().and_then(number)
+}
+
+fn number(generation: &Name) -> Option<u32> {
+    generation.as_str().strip_prefix("gen")?.parse().ok()
+}
+
+/// On a slow virtual machine.
+const COMMITS_WITHIN: Duration = Duration::from_secs(30);
 /// Of the agent's log, in an error.
 const LOG_LINES: usize = 20;
 /// Longer than a server waits for its last clients.

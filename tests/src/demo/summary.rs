@@ -6,6 +6,7 @@ use super::{
     format::{self, count, given, micros, ms, percent, table, whole_ms},
     half::{Flip, Half},
     kernel,
+    kill::Kill,
     options::Settings,
 };
 use crate::load::{Latency, Mode};
@@ -32,10 +33,10 @@ pub(super) fn describe(settings: &Settings, steered: &Half, baseline: Option<&Ha
     let halves: Vec<&Half> = [Some(steered), baseline].into_iter().flatten().collect();
     let mut header = vec!["", "SYNFLIP"];
     header.extend(baseline.map(|_| "PLAIN"));
-    let rows = comparison(&halves);
+    let rows = comparison(settings, &halves);
     let mut text = format!("\n{}", table(&header, rows));
     if !steered.flips.is_empty() {
-        let header = [
+        let mut header = vec![
             "FLIP",
             "AT",
             "LISTENERS",
@@ -44,7 +45,17 @@ pub(super) fn describe(settings: &Settings, steered: &Half, baseline: Option<&Ha
             "COMMIT",
             "DRAIN",
         ];
-        let rows = steered.flips.iter().map(|flip| flip_row(settings, flip));
+        if settings.kill_old {
+            header.extend(["KILLED", "UNANSWERED", "DIED"]);
+        }
+        let rows = steered.flips.iter().map(|flip| {
+            let kill = steered
+                .kills
+                .iter()
+                .find(|kill| kill.generation == flip.from);
+            let kill = settings.kill_old.then(|| kill_cells(kill));
+            [flip_row(settings, flip), kill.unwrap_or_default()].concat()
+        });
         text += &format!("\n{}", table(&header, rows));
     }
     text.push('\n');
@@ -59,7 +70,7 @@ pub(super) fn describe(settings: &Settings, steered: &Half, baseline: Option<&Ha
 
 type Value<'a> = &'a dyn Fn(&Half) -> String;
 
-fn comparison(halves: &[&Half]) -> Vec<Vec<String>> {
+fn comparison(settings: &Settings, halves: &[&Half]) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     let mut row = |name: &str, value: Value<'_>| {
         let values = halves.iter().map(|half| value(half));
@@ -71,6 +82,9 @@ fn comparison(halves: &[&Half]) -> Vec<Vec<String>> {
     row("    refused", &|half| count(half.report.refused));
     row("    timed out", &|half| count(half.report.connect_timeout));
     row("    stalled", &|half| count(half.report.stalled));
+    if settings.kill_old {
+        row("  died in service", &|half| count(half.died_in_service()));
+    }
     type Quantile = fn(Latency) -> u64;
     let quantiles: [(&str, Quantile); 4] = [
         ("p50", |latency| latency.p50),
@@ -127,6 +141,15 @@ fn flip_row(settings: &Settings, flip: &Flip) -> Vec<String> {
     ]
 }
 
+fn kill_cells(kill: Option<&Kill>) -> Vec<String> {
+    let cells = |kill: &Kill| {
+        let victim = kill.phase.as_str().into();
+        let [unanswered, died] = [kill.unanswered(), kill.died_in_service].map(count);
+        vec![victim, unanswered, died]
+    };
+    kill.map_or_else(|| vec![none(); 3], cells)
+}
+
 fn notes(settings: &Settings, steered: &Half, baseline: Option<&Half>) -> Vec<String> {
     let mut notes = Vec::new();
     if settings.loss > 0.05 {
@@ -140,6 +163,23 @@ fn notes(settings: &Settings, steered: &Half, baseline: Option<&Half>) -> Vec<St
         notes.push(format!(
             "{} arrivals were never opened: this host cannot make that rate",
             count(overrun)
+        ));
+    }
+    let halves = [Some(steered), baseline].into_iter().flatten();
+    let left_out: u64 = halves.clone().map(|half| half.report.losses_left_out).sum();
+    if settings.kill_old && left_out > 0 {
+        notes.push(format!(
+            "{} connections too many to be looked at one by one count as lost",
+            count(left_out)
+        ));
+    }
+    let kills = halves.flat_map(|half| &half.kills);
+    let unnoted: u64 = kills.map(|kill| kill.death.account.unnoted).sum();
+    if unnoted > 0 {
+        notes.push(format!(
+            "{} connections found a server's ledger full; those of them that died with it count \
+             as lost",
+            count(unnoted)
         ));
     }
     if baseline.is_some_and(|plain| plain.report.lost == 0 && !plain.flips.is_empty()) {
@@ -159,6 +199,13 @@ fn closing(steered: &Half, baseline: Option<&Half>) -> String {
         count(steered.made()),
         flips(steered.flips.len() as u64)
     );
+    if !steered.kills.is_empty() {
+        text += &format!(
+            ", {} of them with a SIGKILL; {} died in service with the servers that were killed",
+            steered.kills.len(),
+            count(steered.died_in_service())
+        );
+    }
     if let Some(plain) = baseline {
         text += &format!(
             "; plain SO_REUSEPORT lost {} of {} in the same restarts",

@@ -14,6 +14,8 @@ use super::Outcome;
 pub(super) struct Connection {
     socket: Socket,
     pub(super) opened: Instant,
+    /// Its own address, which a socket no longer tells once it is closed.
+    pub(super) local: Option<SocketAddr>,
     id: [u8; 8],
     answer: [u8; ANSWER],
     received: usize,
@@ -46,9 +48,11 @@ impl Connection {
             Ok(()) | Err(_) => {}
         }
         let id = id.to_le_bytes();
+        let local = socket.local_addr()?.as_socket();
         Ok(Self {
             socket,
             opened,
+            local,
             id,
             answer: [0; ANSWER],
             received: 0,

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     io::ErrorKind,
+    net::SocketAddr,
     os::fd::OwnedFd,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::{Duration, Instant},
@@ -18,8 +19,9 @@ use rustix::event::{
 
 use super::{
     Config, Mode, Outcome, Progress, Report,
+    clock::Clock,
     connection::{Connection, Step},
-    report::Tally,
+    report::{Loss, Tally, micros},
     samples,
 };
 use crate::tun::timespec;
@@ -34,6 +36,7 @@ pub(super) struct Engine<'a> {
     opened: u64,
     in_flight: usize,
     rng: SmallRng,
+    clock: Clock,
     tally: Tally,
     samples: Option<samples::Writer>,
     /// When the open loop opens the next one.
@@ -80,6 +83,7 @@ impl<'a> Engine<'a> {
             opened: 0,
             in_flight: 0,
             rng: SmallRng::seed_from_u64(config.seed),
+            clock: Clock::new(),
             tally: Tally::new()?,
             samples: config
                 .samples
@@ -197,7 +201,7 @@ impl<'a> Engine<'a> {
             Ok(connection) => connection,
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 self.opened += 1;
-                return self.settle(now, Outcome::Refused, 0, false);
+                return self.settle((now, None), Outcome::Refused, 0, false);
             }
             Err(error) => {
                 self.tally.local_error(&format!("connect to {to}"), &error);
@@ -228,7 +232,7 @@ impl<'a> Engine<'a> {
         let Some(connection) = slot.connection.as_mut().filter(|_| slot.token == token) else {
             return Ok(());
         };
-        let opened = connection.opened;
+        let which = (connection.opened, connection.local);
         match connection.step() {
             Step::Pending => return Ok(()),
             Step::Done {
@@ -236,7 +240,7 @@ impl<'a> Engine<'a> {
                 generation,
                 corrupt,
             } => {
-                self.settle(opened, outcome, generation, corrupt)?;
+                self.settle(which, outcome, generation, corrupt)?;
             }
             Step::Broken(error) => self.tally.local_error("in a connection", &error),
         }
@@ -251,8 +255,9 @@ impl<'a> Engine<'a> {
             match slot.connection.as_ref().filter(|_| slot.token == token) {
                 Some(_) if deadline > now => break,
                 Some(connection) => {
-                    let (opened, outcome) = (connection.opened, connection.timed_out());
-                    self.settle(opened, outcome, 0, false)?;
+                    let which = (connection.opened, connection.local);
+                    let outcome = connection.timed_out();
+                    self.settle(which, outcome, 0, false)?;
                     self.close(token);
                 }
                 None => {}
@@ -264,16 +269,25 @@ impl<'a> Engine<'a> {
 
     fn settle(
         &mut self,
-        opened: Instant,
+        (opened, client): (Instant, Option<SocketAddr>),
         outcome: Outcome,
         generation: u32,
         corrupt: bool,
     ) -> Result<()> {
         let latency = opened.elapsed();
+        let opened_us = self.clock.us(opened);
         self.tally.corrupt += u64::from(corrupt);
         self.tally.count(outcome, latency, generation);
+        if !outcome.is_ok() {
+            self.tally.lost(Loss {
+                client,
+                outcome,
+                opened_us,
+                ended_us: opened_us + micros(latency),
+            });
+        }
         match &mut self.samples {
-            Some(samples) => samples.add(opened, latency, outcome, generation),
+            Some(samples) => samples.add(opened_us, latency, outcome, generation),
             None => Ok(()),
         }
     }

@@ -1,5 +1,8 @@
+use serde::{Deserialize, Serialize};
+
 /// How a connection ended, as its client saw it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum Outcome {
     /// The whole answer arrived.

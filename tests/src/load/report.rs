@@ -1,6 +1,6 @@
 //! The accounts of a run.
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
@@ -41,6 +41,23 @@ pub struct Report {
     pub lag_us: u64,
     /// Failures of the generator's own host; a run with any proves nothing.
     pub local_errors: LocalErrors,
+    /// Those that are lost, one by one, in the order they ended.
+    pub losses: Vec<Loss>,
+    /// How many more were lost than are listed.
+    pub losses_left_out: u64,
+}
+
+/// A connection that was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// The client's address, if it came as far as to have one.
+    pub client: Option<SocketAddr>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When it was opened: see [`monotonic_us`](super::monotonic_us).
+    pub opened_us: u64,
+    /// When the client noticed its end, of the same clock.
+    pub ended_us: u64,
 }
 
 /// Latency in microseconds.
@@ -85,6 +102,8 @@ pub(super) struct Tally {
     pub(super) overrun: u64,
     pub(super) lag: Duration,
     pub(super) local_errors: LocalErrors,
+    losses: Vec<Loss>,
+    losses_left_out: u64,
 }
 
 impl Tally {
@@ -97,6 +116,8 @@ impl Tally {
             overrun: 0,
             lag: Duration::ZERO,
             local_errors: LocalErrors::default(),
+            losses: Vec::new(),
+            losses_left_out: 0,
         })
     }
 
@@ -105,6 +126,14 @@ impl Tally {
         if outcome.is_ok() {
             self.latency.saturating_record(micros(latency));
             *self.by_generation.entry(generation).or_default() += 1;
+        }
+    }
+
+    pub(super) fn lost(&mut self, loss: Loss) {
+        if self.losses.len() < LISTED {
+            self.losses.push(loss);
+        } else {
+            self.losses_left_out += 1;
         }
     }
 
@@ -155,7 +184,26 @@ impl Tally {
             by_generation: self.by_generation,
             lag_us: micros(self.lag),
             local_errors: self.local_errors,
+            losses: self.losses,
+            losses_left_out: self.losses_left_out,
         }
+    }
+}
+
+impl Report {
+    /// Takes a connection out of those that are lost: it is accounted for elsewhere.
+    pub fn set_apart(&mut self, outcome: Outcome) {
+        let kinds: &mut [&mut u64] = match outcome {
+            Outcome::Ok => return,
+            Outcome::Refused => &mut [&mut self.refused],
+            Outcome::Reset => &mut [&mut self.reset],
+            Outcome::ConnectTimeout => &mut [&mut self.timeout, &mut self.connect_timeout],
+            Outcome::Stalled => &mut [&mut self.timeout, &mut self.stalled],
+        };
+        for count in kinds.iter_mut() {
+            **count = count.saturating_sub(1);
+        }
+        self.lost = self.lost.saturating_sub(1);
     }
 }
 
@@ -166,3 +214,5 @@ pub(super) fn micros(duration: Duration) -> u64 {
 
 /// Where latencies are cut off: ten minutes, beyond any timeout in use.
 const LONGEST_US: u64 = 600_000_000;
+/// A run that loses more than so many has told enough.
+const LISTED: usize = 10_000;

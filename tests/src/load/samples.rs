@@ -5,18 +5,17 @@ use std::{
     fs::{self, File},
     io::{BufWriter, Write as _},
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::{Outcome, report::micros};
 
 /// What became of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// When it was opened: microseconds of CLOCK_MONOTONIC.
+    /// When it was opened: see [`monotonic_us`](super::monotonic_us).
     pub start_us: u64,
     /// How long it took, in microseconds.
     pub latency_us: u32,
@@ -24,14 +23,6 @@ pub struct Sample {
     pub outcome: Outcome,
     /// The generation that answered; zero if none did.
     pub generation: u32,
-}
-
-/// The clock of [`Sample::start_us`]; the same for all processes of a host.
-#[must_use]
-pub fn monotonic_us() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    seconds * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1000
 }
 
 /// Reads a file of samples.
@@ -51,30 +42,24 @@ pub fn read(path: &Path) -> Result<Vec<Sample>> {
 
 pub(super) struct Writer {
     file: BufWriter<File>,
-    started: Instant,
-    started_us: u64,
 }
 
 impl Writer {
     pub(super) fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
         let file = BufWriter::with_capacity(1 << 16, file);
-        Ok(Self {
-            file,
-            started: Instant::now(),
-            started_us: monotonic_us(),
-        })
+        Ok(Self { file })
     }
 
     pub(super) fn add(
         &mut self,
-        opened: Instant,
+        start_us: u64,
         latency: Duration,
         outcome: Outcome,
         generation: u32,
     ) -> Result<()> {
         let sample = Sample {
-            start_us: self.started_us + micros(opened.saturating_duration_since(self.started)),
+            start_us,
             latency_us: micros(latency).try_into().unwrap_or(u32::MAX),
             outcome,
             generation,

@@ -3,6 +3,8 @@
 use std::{
     io::{BufRead as _, BufReader},
     net::SocketAddr,
+    os::unix::process::ExitStatusExt as _,
+    path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::mpsc,
     thread,
@@ -15,6 +17,9 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     Netns,
+    kills::Death,
+    ledger::Ledger,
+    load::monotonic_us,
     product::{Agent, program},
     wait,
 };
@@ -35,6 +40,8 @@ pub struct Spec {
     pub joins: Option<String>,
     /// More arguments of `synflip-server`.
     pub args: Vec<String>,
+    /// Where it keeps its ledger: a file of its own, in case it is killed under load.
+    pub ledger: Option<PathBuf>,
 }
 
 impl Spec {
@@ -46,6 +53,7 @@ impl Spec {
             number,
             joins: None,
             args: Vec::new(),
+            ledger: None,
         }
     }
 
@@ -77,6 +85,7 @@ pub struct Generation {
     // Its end tells a plain server to stop.
     _stdin: Option<ChildStdin>,
     lines: mpsc::Receiver<String>,
+    ledger: Option<Ledger>,
     /// Its name.
     pub name: String,
 }
@@ -118,6 +127,7 @@ impl Generation {
     }
 
     fn launch(netns: &Netns, mut command: Command, spec: &Spec) -> Result<Self> {
+        let ledger = spec.ledger.as_deref().map(Ledger::create).transpose()?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = netns.spawn(&mut command).context("start a server")?;
         let stdin = child.stdin.take();
@@ -130,6 +140,7 @@ impl Generation {
             child,
             _stdin: stdin,
             lines,
+            ledger,
             name: spec.name(),
         };
         #[derive(Deserialize)]
@@ -156,6 +167,29 @@ impl Generation {
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill_process(Pid::from_child(&self.child), signal)
             .with_context(|| format!("signal {}", self.name))
+    }
+
+    /// Kills it, waits until nothing is left of it, and reads its ledger if it has one.
+    ///
+    /// None if it had ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be waited for.
+    pub fn kill(mut self) -> Result<Option<Death>> {
+        let begun_us = monotonic_us();
+        self.child
+            .kill()
+            .with_context(|| format!("kill {}", self.name))?;
+        let ended = self
+            .child
+            .wait()
+            .with_context(|| format!("wait for {}", self.name))?;
+        Ok(ended.signal().map(|_| Death {
+            begun_us,
+            ended_us: monotonic_us(),
+            account: self.ledger.as_ref().map(Ledger::read).unwrap_or_default(),
+        }))
     }
 
     /// Whether it has ended, without waiting.
@@ -205,6 +239,9 @@ fn command(spec: &Spec) -> Result<Command> {
     command.arg("--number").arg(spec.number.to_string());
     for address in &spec.listen {
         command.arg("--listen").arg(address.to_string());
+    }
+    if let Some(ledger) = &spec.ledger {
+        command.arg("--ledger").arg(ledger);
     }
     command.args(&spec.args);
     Ok(command)

@@ -20,7 +20,7 @@ pub(crate) struct Handed {
 
 #[derive(Debug, Default)]
 struct Queues {
-    waiting: VecDeque<(u64, TcpStream, SocketAddr)>,
+    waiting: VecDeque<(Option<u64>, TcpStream, SocketAddr)>,
     /// Numbers of those that an accept loop has taken, for the session to report.
     taken: Vec<u64>,
 }
@@ -36,7 +36,7 @@ impl Handed {
         let mut queues = self.lock();
         match peer {
             Ok(peer) => {
-                queues.waiting.push_back((id, stream, peer));
+                queues.waiting.push_back((Some(id), stream, peer));
                 self.any.store(true, Ordering::Release);
             }
             Err(_gone) => queues.taken.push(id),
@@ -50,7 +50,7 @@ impl Handed {
         }
         let mut queues = self.lock();
         let (id, stream, peer) = queues.waiting.pop_front()?;
-        queues.taken.push(id);
+        queues.taken.extend(id);
         self.any
             .store(!queues.waiting.is_empty(), Ordering::Release);
         Some((stream, peer))
@@ -64,6 +64,14 @@ impl Handed {
     /// The numbers of those taken since the last call.
     pub(crate) fn taken(&self) -> Vec<u64> {
         std::mem::take(&mut self.lock().taken)
+    }
+
+    /// Forgets the numbers, but not the connections: they were those of an agent that is gone, and
+    /// the next one begins to count anew.
+    pub(crate) fn forget_numbers(&self) {
+        let mut queues = self.lock();
+        queues.taken.clear();
+        queues.waiting.iter_mut().for_each(|(id, ..)| *id = None);
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {

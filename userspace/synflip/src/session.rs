@@ -79,6 +79,7 @@ impl Session {
             let state = self.shared.lock();
             (state.sockets.clone(), state.generation.clone())
         };
+        sockets.iter().for_each(|one| one.handed.forget_numbers());
         for share in sockets.chunks(MAX_FDS) {
             generation = Some(self.register(&mut client, share, generation)?);
         }
@@ -276,13 +277,21 @@ impl Session {
 
     /// Closes the listeners, then says so.
     fn finish(&mut self, (end, sockets): (End, Vec<Socket>)) {
+        // Unreported, they would be given to somebody else too.
+        let ids: Vec<u64> = sockets.iter().flat_map(|one| one.handed.taken()).collect();
         drop(sockets);
-        let Some(mut client) = self.client.take().filter(|_| end == End::Closed) else {
+        let Some(mut client) = self.client.take() else {
             return;
         };
-        let said = client
-            .send(&Request::Closed, &[])
-            .and_then(|()| farewell(&mut client));
+        let mut said = Ok(());
+        if !ids.is_empty() {
+            said = client.send(&Request::Took { ids }, &[]);
+        }
+        if end == End::Closed {
+            said = said
+                .and_then(|()| client.send(&Request::Closed, &[]))
+                .and_then(|()| farewell(&mut client));
+        }
         if let Err(error) = said {
             // It sees that the connection ends, which means the same.
             log::debug!("synflip: the agent did not note the end: {error}");

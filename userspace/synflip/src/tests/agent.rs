@@ -1,9 +1,9 @@
 //! An agent that does what a test tells it to.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::{
-        fd::OwnedFd,
+        fd::{AsFd as _, OwnedFd},
         unix::net::{UnixListener, UnixStream},
     },
     path::PathBuf,
@@ -161,6 +161,15 @@ impl Peer {
     pub(super) fn say(&self, reply: Reply) {
         let frame = frame::encode(&reply, 0, MAX_REPLY).unwrap();
         assert_eq!(send(&self.stream, &frame, &[]).unwrap(), frame.len());
+    }
+
+    /// Hands over connections to an address, each under its number.
+    pub(super) fn hand_over(&self, address: SocketAddr, connections: &[(u64, TcpStream)]) {
+        let ids = connections.iter().map(|(id, _)| *id).collect();
+        let reply = Reply::Connections { address, ids };
+        let frame = frame::encode(&reply, connections.len(), MAX_REPLY).unwrap();
+        let fds: Vec<_> = connections.iter().map(|(_, fd)| fd.as_fd()).collect();
+        assert_eq!(send(&self.stream, &frame, &fds).unwrap(), frame.len());
     }
 
     pub(super) fn event(&self, event: Event) {

@@ -3,30 +3,31 @@
 //! A client sends 8 bytes and gets 16: its own, the generation's number and zero, both as
 //! little-endian u32. Then the connection is closed.
 
+mod listeners;
+mod serve;
+
 use std::{
     io::{self, Read as _, Write as _},
     net::SocketAddr,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use clap::{ArgAction, Parser};
-use socket2::{Domain, Protocol, Socket, Type};
-use synflip::{Mode, Server};
+use synflip::Server;
+use synflip_tests::ledger::Ledger;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
     signal::unix::{Signal, SignalKind, signal},
-    sync::{Notify, watch},
+    sync::watch,
     task::JoinSet,
     time::timeout,
 };
+
+use listeners::{Listener, plain, steered};
+use serve::{Served, serve};
 
 /// How long clients that were accepted may take to finish.
 const LINGER: Duration = Duration::from_secs(30);
@@ -74,24 +75,9 @@ struct Args {
     /// Whether to exit when drained, or to wait for SIGTERM with the listeners closed
     #[arg(long, default_value_t = true, action = ArgAction::Set)]
     exit_after_drain: bool,
-}
-
-/// What the process has done.
-#[derive(Debug, Default)]
-struct Served {
-    number: u32,
-    accepted: AtomicU64,
-    served: AtomicU64,
-    /// Connections accepted and not closed.
-    open: AtomicU64,
-    closed: Notify,
-}
-
-/// A listener of either kind.
-#[derive(Debug)]
-enum Listener {
-    Steered(synflip::tokio::Listener),
-    Plain(TcpListener),
+    /// Keep an account in FILE of what was accepted and not answered
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
@@ -103,10 +89,8 @@ fn main() -> Result<()> {
 }
 
 async fn run(args: &Args) -> Result<()> {
-    let served = Arc::new(Served {
-        number: args.number,
-        ..Served::default()
-    });
+    let ledger = args.ledger.as_deref().map(Ledger::open).transpose()?;
+    let served = Arc::new(Served::new(args.number, ledger.map(Arc::new)));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut go_on = signal(SignalKind::user_defined1())?;
     let stop = watch::Sender::new(false);
@@ -188,96 +172,6 @@ async fn finish(
     }))
 }
 
-fn steered(args: &Args) -> Result<(Server, Vec<Listener>)> {
-    let mode = if args.require_agent {
-        Mode::Required
-    } else {
-        Mode::Preferred
-    };
-    let mut builder = Server::builder(&args.service)
-        .backlog(args.backlog)
-        .only_v6(args.only_v6)
-        .mode(mode);
-    for address in &args.listen {
-        builder = builder.listen(*address, args.listeners);
-    }
-    if let Some(generation) = &args.generation {
-        builder = builder.generation(generation);
-    }
-    if let Some(socket) = &args.socket {
-        builder = builder.socket(socket);
-    }
-    let server = builder.start()?;
-    let listeners = server.listeners().into_iter();
-    let listeners = listeners.map(|listener| Ok(Listener::Steered(listener.into_tokio()?)));
-    let listeners = listeners.collect::<Result<_>>()?;
-    Ok((server, listeners))
-}
-
-fn plain(args: &Args) -> Result<Vec<Listener>> {
-    let mut listeners = Vec::new();
-    for address in &args.listen {
-        let mut bound = *address;
-        for _ in 0..args.listeners {
-            let domain = Domain::for_address(bound);
-            let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-            socket.set_reuse_address(true)?;
-            socket.set_reuse_port(true)?;
-            if bound.is_ipv6() {
-                socket.set_only_v6(args.only_v6)?;
-            }
-            socket.set_nonblocking(true)?;
-            socket
-                .bind(&bound.into())
-                .and_then(|()| socket.listen(args.backlog))
-                .with_context(|| format!("cannot listen on {bound}"))?;
-            let listener = TcpListener::from_std(socket.into())?;
-            bound = listener.local_addr()?;
-            listeners.push(Listener::Plain(listener));
-        }
-    }
-    Ok(listeners)
-}
-
-/// Accepts until the listener ends, then closes it.
-async fn serve(
-    listener: Listener,
-    served: &Arc<Served>,
-    mut stop: watch::Receiver<bool>,
-) -> io::Result<()> {
-    loop {
-        let next = match &listener {
-            Listener::Steered(listener) => listener.accept().await?,
-            Listener::Plain(listener) => tokio::select! {
-                biased;
-                _ = stop.wait_for(|stop| *stop) => None,
-                accepted = listener.accept() => Some(accepted?),
-            },
-        };
-        let Some((stream, _)) = next else {
-            return Ok(());
-        };
-        served.accepted.fetch_add(1, Relaxed);
-        served.open.fetch_add(1, Relaxed);
-        let served = Arc::clone(served);
-        tokio::spawn(async move {
-            if answer(stream, served.number).await.is_ok() {
-                served.served.fetch_add(1, Relaxed);
-            }
-            if served.open.fetch_sub(1, Relaxed) == 1 {
-                served.closed.notify_one();
-            }
-        });
-    }
-}
-
-async fn answer(mut stream: TcpStream, number: u32) -> io::Result<()> {
-    let mut message = [0; 16];
-    stream.read_exact(&mut message[..8]).await?;
-    message[8..12].copy_from_slice(&number.to_le_bytes());
-    stream.write_all(&message).await
-}
-
 fn stop_now(server: Option<&Server>, stop: &watch::Sender<bool>) {
     stop.send_replace(true);
     if let Some(server) = server {
@@ -305,21 +199,4 @@ fn say(line: &serde_json::Value) -> Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{line}")?;
     Ok(stdout.flush()?)
-}
-
-impl Listener {
-    fn address(&self) -> io::Result<SocketAddr> {
-        match self {
-            Self::Steered(listener) => Ok(listener.local_addr()),
-            Self::Plain(listener) => listener.local_addr(),
-        }
-    }
-}
-
-impl Served {
-    async fn all_closed(&self) {
-        while self.open.load(Relaxed) > 0 {
-            self.closed.notified().await;
-        }
-    }
 }
