@@ -128,7 +128,7 @@ const FAST: u64 = 6;
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         a_cookie_is_good_for_the_next_generation
         a_fast_open_is_served_by_the_generation_it_came_to
     }
