@@ -6,6 +6,8 @@
 mod background;
 #[path = "common/campaign.rs"]
 mod campaign;
+#[path = "common/fast_open.rs"]
+mod fast_open;
 #[path = "variants/handshakes.rs"]
 mod handshakes;
 #[path = "variants/ports.rs"]

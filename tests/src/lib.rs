@@ -41,5 +41,5 @@ pub use family::Family;
 pub use link::{Delay, Link};
 pub use netns::Netns;
 pub use promises::note;
-pub use sys::{defer_accept, set_defer_accept};
+pub use sys::{attach_classic_program, defer_accept, detach_program, set_defer_accept};
 pub use tun::Tun;
