@@ -4,10 +4,6 @@ use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use synflip_tests::product::{Generation, Spec};
 
-#[macro_use]
-#[path = "promises.rs"]
-mod macros;
-
 #[path = "bed.rs"]
 mod bed;
 

@@ -1,9 +1,5 @@
 //! Promise: `vm-images/kernels.toml` tells the truth about this kernel.
 
-#[macro_use]
-#[path = "promises.rs"]
-mod macros;
-
 use std::env;
 
 use anyhow::{Result, ensure};
@@ -25,7 +21,7 @@ fn the_kernel_has_what_it_is_not_declared_to_lack() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         the_kernel_has_what_it_is_not_declared_to_lack
     }
 }

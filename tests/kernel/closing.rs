@@ -3,9 +3,6 @@
 //!
 //! Only a flood of SYNs shows it: a connection's own retransmission would hide what was lost.
 
-#[macro_use]
-#[path = "common/promises.rs"]
-mod promises;
 #[path = "closing/fleet.rs"]
 mod fleet;
 
@@ -19,13 +16,13 @@ use anyhow::{Context as _, Result, ensure};
 use synflip_tests::{
     Family, Netns,
     capability::scaled,
+    note,
     product::{Agent, Operator, Options},
     raw::{self, Flood, FloodReport},
     wait,
 };
 
 use fleet::Fleet;
-use promises::note;
 
 // IPv6 puts the oldest listener first into its hash bucket, IPv4 the newest: these are the two
 // ways in which the first one is among those that close.
@@ -246,7 +243,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         flips_forward_over_ipv6_lose_no_syn
         flips_forward_over_ipv6_lose_no_syn_without_migration
         rollbacks_over_ipv4_lose_no_syn

@@ -1,10 +1,6 @@
 //! Promise: a flip is a point in time. Once it has committed, no connection request is created on
 //! the old generation's listeners again, on any processor.
 
-#[macro_use]
-#[path = "common/promises.rs"]
-mod promises;
-
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -15,13 +11,12 @@ use anyhow::{Context as _, Result, ensure};
 use synflip_tests::{
     Family, Netns,
     capability::scaled,
+    note,
     product::{Agent, Generation, Operator, Spec},
     raw::{self, Flood},
     wait,
 };
 use synflip_wire::{ListenerStatus, ServiceStatus};
-
-use promises::note;
 
 fn nothing_reaches_the_old_listeners_after_a_commit() -> Result<()> {
     for family in Family::BOTH {
@@ -136,7 +131,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         nothing_reaches_the_old_listeners_after_a_commit
     }
 }

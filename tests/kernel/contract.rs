@@ -9,9 +9,6 @@ use synflip_tests::product::{Cli, program};
 
 use bed::{Bed, SOON, answers};
 
-#[macro_use]
-#[path = "promises.rs"]
-mod promises;
 #[path = "bed.rs"]
 mod bed;
 
@@ -298,7 +295,7 @@ fn run(command: &mut Command) -> Result<Cli> {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         every_way_to_end_has_its_exit_code
         json_is_one_document_and_errors_go_to_stderr
         help_is_complete_and_completions_are_there

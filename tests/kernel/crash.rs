@@ -11,10 +11,6 @@ use synflip_tests::{
 };
 use synflip_wire::Phase;
 
-#[macro_use]
-#[path = "promises.rs"]
-mod macros;
-
 #[path = "bed.rs"]
 mod bed;
 
@@ -194,7 +190,7 @@ fn a_flip_away_from_those_who_are_not_back_waits_for_them() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         a_successor_serves_what_was_queued_on_a_killed_generation
         connections_wait_for_a_generation_that_comes_within_the_hold_time
         after_the_hold_time_nothing_is_left_behind

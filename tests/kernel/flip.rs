@@ -1,8 +1,5 @@
 //! Promise: nothing is lost on a flip, at any distance between the clients and the server.
 
-#[macro_use]
-#[path = "common/promises.rs"]
-mod promises;
 #[path = "common/campaign.rs"]
 mod campaign;
 #[path = "common/seed.rs"]
@@ -12,10 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use rand::RngExt as _;
-use synflip_tests::{Delay, Family, capability::scaled, link};
+use synflip_tests::{Delay, Family, capability::scaled, link, note};
 
 use campaign::Campaign;
-use promises::note;
 use seed::with_seed;
 
 fn a_hundred_flips_at_1_ms_lose_nothing() -> Result<()> {
@@ -70,7 +66,7 @@ const MS: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         a_hundred_flips_at_1_ms_lose_nothing
         flips_at_20_ms_lose_nothing
         flips_lose_nothing_when_packets_are_lost

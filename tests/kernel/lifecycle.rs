@@ -10,9 +10,6 @@ use synflip_wire::{Client, ErrorCode, Phase, Reply, Request, ServiceStatus, Targ
 
 use bed::{Bed, SOON, find, works};
 
-#[macro_use]
-#[path = "promises.rs"]
-mod promises;
 #[path = "bed.rs"]
 mod bed;
 
@@ -204,7 +201,7 @@ fn end(child: Child) -> Result<Cli> {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         a_generation_that_is_not_ready_gets_nothing
         nobody_notices_the_death_of_a_generation_that_was_ready
         a_flip_goes_to_the_generation_that_was_named_or_nowhere

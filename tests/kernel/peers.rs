@@ -18,9 +18,6 @@ use synflip_wire::{
 
 use bed::{Bed, Load, SOON, find};
 
-#[macro_use]
-#[path = "promises.rs"]
-mod promises;
 #[path = "bed.rs"]
 mod bed;
 
@@ -177,7 +174,7 @@ fn borrow<T: AsFd>(all: &[T]) -> Vec<BorrowedFd<'_>> {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         a_frame_that_comes_byte_by_byte_is_understood
     }
 }

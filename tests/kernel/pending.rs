@@ -1,9 +1,6 @@
 //! Promise: drained means drained. What was queued or half-open at the commit is served by the
 //! generation it belongs to, and no flip says that it is over before that.
 
-#[macro_use]
-#[path = "common/promises.rs"]
-mod promises;
 #[path = "common/background.rs"]
 mod background;
 #[path = "pending/deferred.rs"]
@@ -20,14 +17,13 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Signal;
 use synflip_tests::{
-    Family,
+    Family, note,
     product::{Drained, Generation},
     wait,
 };
 use synflip_wire::{DrainEnd, Phase};
 
 use background::Background;
-use promises::note;
 use scene::{SOON, Scene};
 
 fn a_queue_is_served_before_the_flip_returns() -> Result<()> {
@@ -269,7 +265,7 @@ const HALF_OPEN: u64 = 8;
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         a_queue_is_served_before_the_flip_returns
         a_queue_made_from_cookies_is_served_before_the_flip_returns
         half_open_handshakes_end_on_the_old_generation

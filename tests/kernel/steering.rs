@@ -16,10 +16,6 @@ use synflip_bpf::{BpfError, Object, Outcomes, Publisher, Steering, Variant, prob
 use synflip_plan::{Slot, Table};
 use synflip_tests::{Family, Netns, wait};
 
-#[macro_use]
-#[path = "promises.rs"]
-mod promises;
-
 #[path = "steering/counters.rs"]
 mod counters;
 #[path = "steering/pins.rs"]
@@ -307,7 +303,7 @@ fn local(socket: &Socket) -> Result<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         new_connections_follow_the_published_table
         the_share_of_listeners_that_end_goes_to_their_siblings
     }

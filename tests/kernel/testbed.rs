@@ -15,20 +15,8 @@ use synflip_tests::{
     capability::is_slow,
     link,
     load::{self, Config, Mode, Outcome, Report},
-    plain, wait,
+    note, plain, wait,
 };
-
-/// One test per line: each needs root and has namespaces of its own.
-macro_rules! promises {
-    ($($name:ident)*) => {$(
-        #[test]
-        fn $name() {
-            if synflip_tests::privilege::root_or_skip() {
-                super::$name().unwrap();
-            }
-        }
-    )*};
-}
 
 #[path = "testbed/wire.rs"]
 mod wire;
@@ -287,11 +275,6 @@ fn plain_restarts_lose_connections() -> Result<()> {
     Ok(())
 }
 
-/// Prints what was measured, whether or not the test passes.
-fn note(measured: &str) {
-    writeln!(io::stdout(), "{measured}").unwrap_or_default();
-}
-
 /// Two namespaces and the link between them.
 struct Bed {
     link: Link,
@@ -334,7 +317,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         a_link_has_the_round_trip_time_asked_for
         a_link_drops_the_share_asked_for
         nothing_is_lost_without_a_restart

@@ -2,13 +2,12 @@
 //! on several ports, in another network namespace than the agent, with hundreds of listeners; nor
 //! how the handshake is done, with SYN cookies or TCP Fast Open.
 
-#[macro_use]
-#[path = "common/promises.rs"]
-mod promises;
 #[path = "common/background.rs"]
 mod background;
 #[path = "common/campaign.rs"]
 mod campaign;
+#[path = "common/fast_open.rs"]
+mod fast_open;
 #[path = "variants/handshakes.rs"]
 mod handshakes;
 #[path = "variants/ports.rs"]
@@ -21,10 +20,9 @@ mod seed;
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Result, ensure};
-use synflip_tests::{Delay, Family, link, product::Options};
+use synflip_tests::{Delay, Family, link, note, product::Options};
 
 use campaign::{Campaign, Story};
-use promises::note;
 use seed::with_seed;
 
 fn wildcards_lose_nothing() -> Result<()> {
@@ -116,7 +114,7 @@ fn one_ms(address: std::net::IpAddr) -> Campaign {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         wildcards_lose_nothing
         an_agent_in_another_namespace_loses_nothing
         hundreds_of_listeners_lose_nothing

@@ -14,6 +14,7 @@
 //! * [`demo`]: the demonstration: generations flipped under load, and what each client saw
 //! * [`product`]: the agent, the command line, and generations of a server, as processes
 //! * [`raw`]: a TCP client made of single segments, and a SYN flood
+//! * [`promises!`]: tests by the names of the promises that they check
 //! * [`wait`]: waiting with a deadline
 //! * [`privilege`]: whether this process may do all that
 //! * [`capability`]: what the kernel under test is known to lack
@@ -33,6 +34,7 @@ pub mod netns;
 pub mod plain;
 pub mod privilege;
 pub mod product;
+mod promises;
 pub mod raw;
 #[expect(unsafe_code, reason = "the only system calls without a safe wrapper")]
 mod sys;
@@ -42,5 +44,6 @@ pub mod wait;
 pub use family::Family;
 pub use link::{Delay, Link};
 pub use netns::Netns;
-pub use sys::{defer_accept, set_defer_accept};
+pub use promises::note;
+pub use sys::{attach_classic_program, defer_accept, detach_program, set_defer_accept};
 pub use tun::Tun;

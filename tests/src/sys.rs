@@ -142,6 +142,68 @@ pub fn set_defer_accept(listener: impl AsFd, seconds: u32) -> io::Result<()> {
     }
 }
 
+/// Takes the program away from the reuseport group that a listener is in.
+///
+/// # Errors
+///
+/// Those of `setsockopt`.
+pub fn detach_program(member: impl AsFd) -> io::Result<()> {
+    let unused: u32 = 0;
+    // SAFETY: the kernel reads an int, which has the size and alignment of `unused`.
+    let result = unsafe {
+        libc::setsockopt(
+            member.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_DETACH_REUSEPORT_BPF,
+            (&raw const unused).cast(),
+            OPTION_LENGTH,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Gives the reuseport group that a listener is in a classic program, which sends all
+/// connections to one listener: that at a place in the kernel's own order.
+///
+/// # Errors
+///
+/// Those of `setsockopt`.
+pub fn attach_classic_program(member: impl AsFd, place: u32) -> io::Result<()> {
+    let mut always = libc::sock_filter {
+        code: RETURN_CONSTANT,
+        jt: 0,
+        jf: 0,
+        k: place,
+    };
+    let program = libc::sock_fprog {
+        len: 1,
+        filter: &raw mut always,
+    };
+    let length = libc::socklen_t::try_from(size_of_val(&program)).map_err(io::Error::other)?;
+    // SAFETY: the kernel reads a sock_fprog, and the one instruction that it points to; both
+    // live until it is done with them.
+    let result = unsafe {
+        libc::setsockopt(
+            member.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const program).cast(),
+            length,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// `BPF_RET | BPF_K` of `linux/bpf_common.h`.
+const RETURN_CONSTANT: u16 = 0x06;
 const OPTION_LENGTH: libc::socklen_t = 4;
 
 #[repr(C)]

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use synflip_tests::{
     Family, Netns,
-    product::{Agent, Generation, Spec},
+    product::{Agent, Generation, Options, Spec},
     raw::{self, HalfOpen, RawClient, Reply},
     wait,
 };
@@ -34,13 +34,23 @@ pub(crate) struct Scene {
 impl Scene {
     /// Sets the parameters before anything begins.
     pub(crate) fn new(family: Family, sysctls: &[(&str, &str)]) -> Result<Self> {
+        Self::with(family, sysctls, &[])
+    }
+
+    /// The same, with arguments for the agent.
+    pub(crate) fn with(family: Family, sysctls: &[(&str, &str)], args: &[&str]) -> Result<Self> {
+        let args = args.iter().map(ToString::to_string).collect();
+        let options = Options {
+            args,
+            ..Options::default()
+        };
         let netns = Netns::new()?;
         for (key, value) in sysctls {
             netns.sysctl(key, value)?;
         }
         let client = RawClient::new(&netns)?;
         Ok(Self {
-            agent: Agent::start(&netns)?,
+            agent: Agent::start_with(&netns, options)?,
             client,
             netns,
             family,

@@ -5,7 +5,7 @@ use std::env;
 use anyhow::{Context as _, Result};
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 
-use crate::promises::note;
+use synflip_tests::note;
 
 /// Runs `f` with randomness from the seed in SYNFLIP_SEED, or from a new one, and prints it.
 pub(crate) fn with_seed<T>(f: impl FnOnce(&mut SmallRng) -> Result<T>) -> Result<T> {

@@ -241,7 +241,7 @@ impl Drop for Started {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         a_second_agent_is_told_what_the_first_one_holds
         a_dead_agents_socket_is_replaced_and_a_directory_made
         a_socket_that_cannot_be_made_is_named

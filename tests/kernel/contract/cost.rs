@@ -94,7 +94,7 @@ fn ticks(pid: u32) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         an_idle_agent_uses_no_processor
         listeners_cost_little_memory
         an_agent_that_is_out_of_descriptors_goes_on

@@ -216,7 +216,7 @@ fn is_draining(service: &ServiceStatus, name: &str, queued: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         a_rollback_in_the_middle_of_a_drain_takes_the_old_generation_back
         two_generations_drain_at_one_time
         a_kept_generation_can_be_rolled_back_to_until_it_is_retired

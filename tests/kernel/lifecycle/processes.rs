@@ -158,7 +158,7 @@ fn life(service: &ServiceStatus, generation: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         what_is_queued_on_a_process_that_dies_is_served_by_its_sibling
         a_second_process_gets_its_share_and_its_death_costs_only_what_it_served
         an_agent_without_servers_holds_nothing

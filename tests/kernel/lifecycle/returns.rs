@@ -101,7 +101,7 @@ fn ready(client: &mut Client) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         a_server_comes_back_to_its_listeners_whatever_became_of_them
     }
 }

@@ -101,7 +101,7 @@ fn as_nobody(mut command: Command) -> Result<Cli> {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         a_user_outside_the_group_is_kept_out
         another_user_may_look_and_not_touch
     }

@@ -105,7 +105,7 @@ fn is_status(reply: &synflip_wire::Reply) -> bool {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         who_never_reads_costs_the_others_nothing
         beyond_its_bound_connections_are_refused_with_a_word
     }

@@ -297,7 +297,7 @@ fn leave(clients: impl IntoIterator<Item = Client>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         what_is_no_listener_is_refused_with_the_reason
         what_differs_from_its_siblings_is_refused_with_the_difference
         bounds_of_a_service_are_kept

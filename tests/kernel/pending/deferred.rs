@@ -10,13 +10,10 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 use synflip::{Mode, Server};
-use synflip_tests::{Family, defer_accept, set_defer_accept};
+use synflip_tests::{Family, defer_accept, note, set_defer_accept};
 use synflip_wire::Phase;
 
-use crate::{
-    promises::note,
-    scene::{REQUEST, SOON, Scene, generation},
-};
+use crate::scene::{REQUEST, SOON, Scene, generation};
 
 fn a_deferred_handshake_does_not_pin_the_drain() -> Result<()> {
     for family in Family::BOTH {
@@ -171,7 +168,7 @@ const DEFER: u32 = 180;
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         a_deferred_handshake_does_not_pin_the_drain
     }
 }

@@ -124,7 +124,7 @@ fn expect_gone(result: Result<(), BpfError>, expected: u32) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         a_table_with_a_dead_slot_is_refused_and_changes_nothing
         pinned_maps_of_another_definition_are_refused
         a_service_is_found_again_through_its_pins

@@ -94,7 +94,7 @@ fn two_endpoints_change_at_one_moment() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         slots_get_equal_shares
         two_endpoints_change_at_one_moment
     }

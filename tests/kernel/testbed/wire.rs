@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context as _, Result, ensure};
 use synflip_tests::{
-    Family, Netns, Tun, plain,
+    Family, Netns, Tun, note, plain,
     raw::{self, Flood, RawClient, Reply, SynOptions},
     wait,
 };
 
-use crate::{MS, SECOND, note};
+use crate::{MS, SECOND};
 
 fn a_burst_waits_in_the_queue_of_the_interface() -> Result<()> {
     let netns = Netns::new()?;
@@ -172,7 +172,7 @@ const BURST: u32 = 15_000;
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         a_burst_waits_in_the_queue_of_the_interface
         a_flood_of_a_plain_listener_is_answered_in_full
         a_flood_of_plain_restarts_finds_the_lost_syns

@@ -1,18 +1,14 @@
 //! Handshakes that the kernel keeps no request for, or that are over with the first segment.
 
-use std::net::SocketAddr;
-
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
-use synflip_tests::{
-    Family,
-    raw::{HalfOpen, Reply, SynOptions},
-};
+use synflip_tests::Family;
 use synflip_wire::Phase;
 
 use crate::{
     background::Background,
-    scene::{self, REQUEST, SOON, Scene},
+    fast_open::{FAST_OPEN, cookie, fast_open},
+    scene::{self, SOON, Scene},
 };
 
 /// A cookie holds no listener: its connection belongs to whoever works when the ACK comes, and
@@ -48,8 +44,7 @@ fn a_cookie_is_good_for_the_next_generation() -> Result<()> {
 /// With Fast Open a connection is queued by its SYN, with data in it.
 fn a_fast_open_is_served_by_the_generation_it_came_to() -> Result<()> {
     for family in Family::BOTH {
-        // Server side (2), and for listeners which do not ask for it (0x400).
-        let scene = Scene::new(family, &[("net.ipv4.tcp_fastopen", "1026")])?;
+        let scene = Scene::new(family, &[FAST_OPEN])?;
         let old = scene.start(&scene.spec(1, 2).arg("--stop-accepting"))?;
         let cookie = cookie(&scene)?;
         scene.wait_pending("gen1", 0, 0)?;
@@ -89,46 +84,12 @@ fn a_fast_open_is_served_by_the_generation_it_came_to() -> Result<()> {
     Ok(())
 }
 
-/// The cookie that the host gives its clients' network.
-fn cookie(scene: &Scene) -> Result<(SocketAddr, Vec<u8>)> {
-    let from = scene.fresh();
-    let ask = SynOptions {
-        mss: Some(1400),
-        fast_open: Some(Vec::new()),
-        data: Vec::new(),
-    };
-    let mut asking = scene.client.syn_with(from, scene.to, &ask)?;
-    let reply = asking.recv_syn_ack(SOON)?;
-    ensure!(reply == Reply::SynAck, "no SYN-ACK but {reply:?}");
-    let cookie = asking
-        .syn_ack()
-        .and_then(|syn_ack| syn_ack.fast_open_cookie());
-    let cookie = cookie.context("no cookie")?.to_vec();
-    asking.rst()?;
-    Ok((from, cookie))
-}
-
-/// A SYN with the request, which the server takes at once.
-fn fast_open(scene: &Scene, (from, cookie): &(SocketAddr, Vec<u8>)) -> Result<HalfOpen> {
-    let options = SynOptions {
-        mss: Some(1400),
-        fast_open: Some(cookie.clone()),
-        data: REQUEST.to_vec(),
-    };
-    // A cookie is good for the address that asked for it; only the port differs.
-    let from = SocketAddr::new(from.ip(), scene.fresh().port());
-    let mut fast = scene.client.syn_with(from, scene.to, &options)?;
-    let reply = fast.recv_syn_ack(SOON)?;
-    ensure!(reply == Reply::SynAck, "no SYN-ACK but {reply:?}");
-    Ok(fast)
-}
-
 const COOKIES: u64 = 16;
 const FAST: u64 = 6;
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         a_cookie_is_good_for_the_next_generation
         a_fast_open_is_served_by_the_generation_it_came_to
     }

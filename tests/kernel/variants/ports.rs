@@ -4,13 +4,13 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Result, ensure};
 use synflip_tests::{
-    Delay, Family, Netns, link,
+    Delay, Family, Netns, link, note,
     product::{Agent, Generation, Operator, Spec},
     raw::{self, RawClient, Reply},
     wait,
 };
 
-use crate::{campaign::Campaign, note, scene, seed::with_seed, survives};
+use crate::{campaign::Campaign, scene, seed::with_seed, survives};
 
 fn several_ports_lose_nothing() -> Result<()> {
     for family in Family::BOTH {
@@ -93,7 +93,7 @@ const PORTS: [u16; 4] = [8081, 8082, 8083, 8084];
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         several_ports_lose_nothing
         after_a_commit_all_ports_are_the_new_generations
     }

@@ -32,6 +32,10 @@ pub(crate) struct Drain {
     since: Instant,
     interval: Duration,
     listeners: BTreeMap<Slot, (SocketAddr, Steps)>,
+    /// Whether the program was attached before the last reading, and nothing was pending since.
+    pub(crate) attached: bool,
+    /// Whether nothing is pending, and nothing can come any more.
+    pub(crate) is_over: bool,
 }
 
 impl Drain {
@@ -56,15 +60,20 @@ impl Drain {
             since,
             interval: FIRST,
             listeners,
+            attached: false,
+            is_over: false,
         }
     }
 
-    /// Adds a reading of one listener.
-    pub(crate) fn read(&mut self, slot: Slot, pending: Pending) {
+    /// Adds a reading of one listener; true if a connection has come to one that was empty.
+    pub(crate) fn read(&mut self, slot: Slot, pending: Pending) -> bool {
         let after_ms = self.elapsed_ms();
-        if let Some((_, steps)) = self.listeners.get_mut(&slot) {
-            steps.push(after_ms, pending);
-        }
+        let Some((_, steps)) = self.listeners.get_mut(&slot) else {
+            return false;
+        };
+        let was_empty = steps.empty_after_ms().is_some();
+        steps.push(after_ms, pending);
+        was_empty && pending.queued > 0
     }
 
     /// Plans the next reading.
@@ -73,13 +82,18 @@ impl Drain {
         self.interval = (self.interval * 3 / 2).min(LONGEST);
     }
 
+    /// Plans it as soon as possible.
+    pub(crate) fn again_soon(&mut self, now: Instant) {
+        self.next = now + FIRST;
+    }
+
     /// The listeners that were watched from the commit on.
     pub(crate) fn slots(&self) -> Vec<Slot> {
         self.listeners.keys().copied().collect()
     }
 
-    /// Whether every listener has been seen empty.
-    pub(crate) fn is_over(&self) -> bool {
+    /// Whether every listener was empty at the last reading.
+    pub(crate) fn is_empty(&self) -> bool {
         self.listeners
             .values()
             .all(|(_, steps)| steps.empty_after_ms().is_some())

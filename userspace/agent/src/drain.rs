@@ -5,7 +5,7 @@ use std::time::Instant;
 use synflip_plan::{Pending, Slot};
 use synflip_wire::{DrainEnd, Event, Reply};
 
-use crate::{certificate::Drain, registry::Context, service::Service};
+use crate::{certificate::Drain, error::chain, registry::Context, service::Service};
 
 impl Service {
     /// Reads what is pending on the listeners of the drains that are due.
@@ -22,7 +22,7 @@ impl Service {
         // A generation that is just being flipped back to must not be told to close: the commit
         // ends its drain, and if there is none, the drain is over then.
         let back = self.plan.flipping_to();
-        let is_over = |drain: &mut Drain| drain.is_over() && Some(drain.generation) != back;
+        let is_over = |drain: &mut Drain| drain.is_over && Some(drain.generation) != back;
         for drain in drains.extract_if(.., is_over) {
             self.drained(&drain, context);
         }
@@ -51,8 +51,9 @@ impl Service {
             .map(|g| g.members.clone());
         let members = members.unwrap_or_default();
         let slots: Vec<Slot> = members.iter().map(|member| member.slot).collect();
+        let mut came = false;
         for (slot, pending) in self.pending(&slots) {
-            drain.read(slot, pending);
+            came |= drain.read(slot, pending);
         }
         for slot in drain.slots() {
             // Migrated by closing it: nothing is pending where nothing is.
@@ -66,7 +67,35 @@ impl Service {
                 );
             }
         }
-        drain.again(Instant::now());
+        let now = Instant::now();
+        drain.again(now);
+        self.secure(drain, came, now);
+    }
+
+    /// Ends a drain only when nothing is pending *and* the program is known to be on the groups
+    /// since before that was read: a member may have taken it away, and then connections come to
+    /// the old listeners too.
+    fn secure(&mut self, drain: &mut Drain, came: bool, now: Instant) {
+        if came {
+            let generation = self.generation_name(drain.generation);
+            tracing::warn!(
+                service = %self.name, %generation,
+                "connections came after the commit: a member of the reuseport group has replaced \
+                 or detached the program; attaching it again"
+            );
+        }
+        let is_empty = drain.is_empty();
+        drain.is_over = is_empty && drain.attached;
+        if drain.is_over {
+            return;
+        }
+        drain.attached = is_empty;
+        if is_empty || came {
+            if let Err(error) = self.attach_again() {
+                tracing::warn!(service = %self.name, "{}", chain(&error));
+            }
+            drain.again_soon(now);
+        }
     }
 
     fn drained(&mut self, drain: &Drain, context: &mut Context) {

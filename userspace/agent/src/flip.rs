@@ -36,16 +36,24 @@ impl Service {
             .plan
             .begin_flip(target, if_epoch)
             .map_err(|error| planned(self.name.as_str(), &error))?;
+        self.begin(change, context)?;
         self.asked = asked;
-        self.begin(change, context);
         Ok(())
     }
 
     /// Hands a table to a thread that may block for the grace period.
-    pub(crate) fn begin(&mut self, change: Change, context: &Context) {
+    ///
+    /// The program is attached before: a SYN that is on its way past it still has chosen its
+    /// listener when the grace period is over.
+    pub(crate) fn begin(&mut self, change: Change, context: &Context) -> Result<(), Refusal> {
+        if let Err(error) = self.attach_again() {
+            self.plan.abort();
+            return Err(kernel(&error));
+        }
         let Some(mut publisher) = self.publisher.take() else {
             // The plan allows one change at a time, and each gives the publisher back.
-            return self.plan.abort();
+            self.plan.abort();
+            return Ok(());
         };
         let plan = &self.plan;
         let cookie = |slot| plan.cookie(slot).unwrap_or_default();
@@ -66,6 +74,7 @@ impl Service {
             // Without a receiver the agent is ending, and the table stands.
             drop(messages.blocking_send(message));
         });
+        Ok(())
     }
 
     /// The kernel has taken a table, or refused it.
@@ -163,6 +172,7 @@ impl Service {
                 Some((member.slot, *address))
             });
         let mut drain = Drain::new(from, committed, keep, waiter, old);
+        drain.attached = true;
         self.sample(&mut drain);
         let pending = drain.at_commit();
         let name = self.generation_name(from);

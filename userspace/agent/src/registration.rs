@@ -1,6 +1,7 @@
 //! Joining: from a peer's descriptors to listeners in their slots.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     os::fd::{AsFd as _, OwnedFd},
 };
@@ -102,6 +103,25 @@ impl Service {
             }
         }
         Ok(())
+    }
+
+    /// Attaches the program to each reuseport group again.
+    ///
+    /// Any member may have replaced it or taken it away. Nobody is told, and the kernel does not
+    /// say which one a group has; attaching what is attached changes nothing.
+    pub(crate) fn attach_again(&mut self) -> Result<(), BpfError> {
+        let mut groups = BTreeMap::new();
+        for listener in self.custody.values() {
+            let Some(endpoint) = self.endpoint(listener.address) else {
+                continue;
+            };
+            // One that was shut down has left the group, and would found one of its own.
+            if matches!(groups.get(&endpoint), Some(Ok(()))) || listener.has_stopped() {
+                continue;
+            }
+            groups.insert(endpoint, self.steering.attach(endpoint, listener.as_fd()));
+        }
+        groups.into_values().collect()
     }
 
     /// What the agent that comes after has to know of a listener.

@@ -45,8 +45,10 @@ impl Service {
             if let Err(refusal) = self.flip(&target, None, None, context) {
                 tracing::warn!(service = %self.name, "no successor: {refusal}");
             }
-        } else if let Some(change) = self.plan.begin_refresh() {
-            self.begin(change, context);
+        } else if let Some(change) = self.plan.begin_refresh()
+            && let Err(refusal) = self.begin(change, context)
+        {
+            tracing::warn!(service = %self.name, "not published: {refusal}");
         }
     }
 

@@ -71,7 +71,10 @@ pub enum BpfError {
         source: io::Error,
     },
     /// A slot does not hold the listener that the new table means by it.
-    #[error("the listener in slot {slot} is gone: it was closed or shut down")]
+    #[error(
+        "the listener in slot {slot} is gone: it was closed or shut down; if it listens again, \
+         its server has to register it again"
+    )]
     ListenerGone {
         /// The slot.
         slot: u32,

@@ -44,6 +44,8 @@ impl Steps {
     pub fn push(&mut self, after_ms: u64, pending: Pending) {
         if pending.is_empty() {
             self.empty_after_ms.get_or_insert(after_ms);
+        } else {
+            self.empty_after_ms = None;
         }
         let same = |last: &(u64, Pending)| {
             last.1.queued == pending.queued && last.1.half_open() == pending.half_open()
@@ -62,8 +64,8 @@ impl Steps {
         &self.steps
     }
 
-    /// When nothing was pending for the first time. After a commit nothing new can arrive, so
-    /// this is final.
+    /// Since when nothing is pending. After a commit nothing new can arrive, unless a member of
+    /// the reuseport group takes the program away: then it is not final.
     pub const fn empty_after_ms(&self) -> Option<u64> {
         self.empty_after_ms
     }
@@ -101,5 +103,21 @@ mod tests {
         assert_eq!(steps.readings().len(), Steps::KEPT);
         assert_eq!(steps.readings().last(), Some(&(40, pending(1, 0))));
         assert_eq!(steps.empty_after_ms(), Some(40));
+    }
+
+    #[test]
+    fn what_comes_again_makes_it_not_empty() {
+        let mut steps = Steps::default();
+        for (at, refcnt, empty) in [
+            (0, 2, None),
+            (5, 1, Some(5)),
+            (9, 1, Some(5)),
+            (12, 3, None),
+        ] {
+            steps.push(at, pending(refcnt, 0));
+            assert_eq!(steps.empty_after_ms(), empty, "at {at}");
+        }
+        steps.push(20, pending(1, 0));
+        assert_eq!(steps.empty_after_ms(), Some(20));
     }
 }

@@ -1,0 +1,36 @@
+//! Promise: what the kernel's own tests do to listeners, and what its rules allow anyone to do to
+//! them, loses nothing.
+
+#[path = "common/background.rs"]
+mod background;
+#[path = "scenarios/bare.rs"]
+mod bare;
+#[path = "common/fast_open.rs"]
+mod fast_open;
+#[path = "scenarios/moves.rs"]
+mod moves;
+#[path = "scenarios/paused.rs"]
+mod paused;
+#[path = "scenarios/points.rs"]
+mod points;
+#[path = "scenarios/replaced.rs"]
+mod replaced;
+#[path = "common/scene.rs"]
+mod scene;
+
+use std::thread;
+
+use anyhow::{Context as _, Result, anyhow};
+use synflip_tests::Family;
+
+/// Does the same over both families at one time: most of it is waiting.
+fn both(f: impl Fn(Family) -> Result<()> + Sync) -> Result<()> {
+    thread::scope(|scope| {
+        let f = &f;
+        let threads = Family::BOTH.map(|family| (family, scope.spawn(move || f(family))));
+        threads.into_iter().try_for_each(|(family, thread)| {
+            let result = thread.join().map_err(|_panic| anyhow!("panicked"));
+            result.flatten().with_context(|| format!("{family:?}"))
+        })
+    })
+}

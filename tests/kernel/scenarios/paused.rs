@@ -1,0 +1,83 @@
+//! A server shuts its listeners down and listens again, as some do to pause: nobody's descriptor
+//! keeps a listener from that.
+
+use anyhow::{Result, ensure};
+use synflip_tests::capability;
+use synflip_wire::Event;
+
+use crate::{
+    bare::Bare,
+    both,
+    fast_open::FAST_OPEN,
+    points::Points,
+    replaced::{ASKED, came_to},
+    scene::Scene,
+};
+
+/// The kernel takes a listener that shuts down out of its slot, and does not put it back.
+fn who_listens_again_gets_nothing_until_it_registers_again() -> Result<()> {
+    both(|family| {
+        let scene = Scene::new(family, &[])?;
+        let mut old = Bare::start(&scene, 1, 2)?;
+        old.is_told(Event::Working)?;
+        let new = Bare::start(&scene, 2, 2)?;
+        scene.agent.flip_with("gen2", &["--keep"])?;
+        old.is_told(Event::Standby)?;
+        old.shut_down()?;
+        for resumed in [false, true] {
+            if resumed {
+                old.resume()?;
+            }
+            let back = scene.agent.cli(&["rollback", "--keep"])?;
+            ensure!(back.code == 1, "a flip to what is in no slot: {back:?}");
+            let text = &back.stderr;
+            ensure!(
+                text.contains("shut down") && text.contains("register it again"),
+                "{text}"
+            );
+            let came = came_to(&scene, &[&old, &new])?;
+            ensure!(came[..2] == [0, 0], "resumed {resumed}: {came:?}");
+        }
+        old.leave()?;
+        scene.wait_gone("gen1")?;
+        old.come_back(&scene)?;
+        scene.agent.flip("gen1")?;
+        let came = came_to(&scene, &[&old, &new])?;
+        ensure!(came[..2].iter().all(|count| *count > 0), "{came:?}");
+        ensure!(came[2..] == [0, 0], "{came:?}");
+        scene.check_steered(3 * ASKED as u64)
+    })
+}
+
+/// What was pending moves to the generation that is there, which nobody has flipped to yet.
+fn a_server_that_shuts_down_before_the_flip_loses_nothing() -> Result<()> {
+    if !capability::needs("migration") {
+        return Ok(());
+    }
+    both(|family| {
+        let scene = Scene::new(family, &[FAST_OPEN])?;
+        let mut old = Bare::start(&scene, 1, 1)?;
+        old.is_told(Event::Working)?;
+        let mut points = Points::reach(&scene, "gen1")?;
+        let new = Bare::start(&scene, 2, 1)?;
+        old.shut_down()?;
+        points.go_on(&scene, Some("gen2"))?;
+        new.serve(Points::COUNT)?;
+        points.are_answered_by(2)?;
+        let came = came_to(&scene, &[&old, &new])?;
+        ensure!(came[1] == ASKED, "{came:?}");
+        scene.agent.flip("gen2")?;
+        old.is_told(Event::Drained)?;
+        let came = came_to(&scene, &[&old, &new])?;
+        ensure!(came[1] == ASKED, "{came:?}");
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    synflip_tests::promises! {
+        who_listens_again_gets_nothing_until_it_registers_again
+        a_server_that_shuts_down_before_the_flip_loses_nothing
+    }
+}

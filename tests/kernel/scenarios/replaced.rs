@@ -1,0 +1,158 @@
+//! Any member of a reuseport group may give it another program, or take it away.
+
+use std::{io::Write as _, net::TcpStream, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use synflip_tests::{attach_classic_program, detach_program, product::Agent, wait};
+use synflip_wire::{Event, Phase};
+
+use crate::{
+    background::Background,
+    bare::Bare,
+    both,
+    scene::{self, REQUEST, SOON, Scene},
+};
+
+/// What a member does to its group.
+#[derive(Clone, Copy, Debug)]
+enum Blow {
+    /// Takes the program away: the kernel's hash goes over all listeners.
+    Detach,
+    /// Gives it one that sends everything to the oldest listener.
+    Classic,
+    /// Registers with another agent, whose program knows nothing of this one's table.
+    AnotherAgent,
+}
+
+fn a_flip_brings_the_program_back() -> Result<()> {
+    for blow in [Blow::Detach, Blow::Classic, Blow::AnotherAgent] {
+        both(|family| {
+            let scene = Scene::new(family, &[])?;
+            let mut old = Bare::start(&scene, 1, 2)?;
+            old.is_told(Event::Working)?;
+            let mut new = Bare::start(&scene, 2, 2)?;
+            let other = match blow {
+                Blow::Detach => detach_program(&old.listeners[1]).map(|()| None)?,
+                Blow::Classic => attach_classic_program(&old.listeners[1], 0).map(|()| None)?,
+                Blow::AnotherAgent => {
+                    let agent = Agent::start(&scene.netns)?;
+                    let server = Bare::start_at(&scene, &agent, 3, 2)?;
+                    Some((server, agent))
+                }
+            };
+            let all = |new: &Bare| {
+                let mut servers = vec![&old, new];
+                servers.extend(other.as_ref().map(|(server, _)| server));
+                came_to(&scene, &servers)
+            };
+            let before = all(&new)?;
+            let steered = before[..2].iter().all(|count| *count > 0)
+                && before[..2].iter().sum::<usize>() == ASKED;
+            ensure!(!steered, "the program is still there: {before:?}");
+
+            let flip = Background::flip(&scene.agent, "gen2")?;
+            new.is_told(Event::Working)?;
+            let after = all(&new)?;
+            let steered = after[2..4].iter().all(|count| *count > 0)
+                && after[2..4].iter().sum::<usize>() == ASKED;
+            ensure!(steered, "{before:?} before, {after:?} after the flip");
+            flip.finish()?;
+            old.is_told(Event::Drained)?;
+            old.close()?;
+            scene.wait_gone("gen1")?;
+            scene.check_steered(ASKED as u64)
+        })
+        .with_context(|| format!("{blow:?}"))?;
+    }
+    Ok(())
+}
+
+/// The program goes while a generation drains, and connections come to it again.
+fn a_drain_goes_on_while_connections_come_past_the_program() -> Result<()> {
+    both(|family| {
+        let scene = Scene::new(family, &[])?;
+        let mut old = Bare::start(&scene, 1, 2)?;
+        old.is_told(Event::Working)?;
+        let mut held = scene.half_open(1)?;
+        scene.wait_pending("gen1", 0, 1)?;
+        let generations = scene.agent.service()?.generations;
+        let listeners = &generations.first().context("gen1")?.listeners;
+        let busy = listeners.iter().position(|l| l.half_open == Some(1));
+        let busy = busy.context("a listener with the handshake")?;
+        let empty = 1 - busy;
+        let new = Bare::start(&scene, 2, 2)?;
+        let mut flip = Background::flip(&scene.agent, "gen2")?;
+        scene.wait_phase("gen1", Phase::Draining)?;
+        // One listener has been seen empty.
+        wait::pause(300 * MS);
+        attach_classic_program(&new.listeners[0], u32::try_from(empty)?)?;
+        let late = ask(&scene, 3)?;
+        scene.wait_pending("gen1", 3, 1)?;
+
+        let last = held.first_mut().context("a handshake")?;
+        last.ack()?;
+        last.send(REQUEST)?;
+        wait::until("the handshake is over", SOON, || {
+            old.accept_at(busy).is_ok_and(|count| count == 1)
+        })?;
+        ensure!(scene::receive(last)? == 1, "served by another generation");
+        wait::pause(500 * MS);
+        flip.still_runs()?;
+        ensure!(
+            old.accept_at(empty)? == 3,
+            "not all have come to the old generation"
+        );
+        drop(late);
+        flip.finish()?;
+        old.is_told(Event::Drained)?;
+        let log = scene.agent.log();
+        ensure!(log.contains("replaced or detached the program"), "{log}");
+        // Nothing comes any more to what is told to close.
+        let came = came_to(&scene, &[&old, &new])?;
+        ensure!(
+            came[..2] == [0, 0] && came[2..].iter().sum::<usize>() == ASKED,
+            "{came:?}"
+        );
+        old.close()?;
+        scene.wait_gone("gen1")?;
+        scene.check_steered(1 + ASKED as u64)
+    })
+}
+
+/// To which listeners connections come that are made now.
+pub(crate) fn came_to(scene: &Scene, servers: &[&Bare]) -> Result<Vec<usize>> {
+    let clients = ask(scene, ASKED)?;
+    let mut came = Vec::new();
+    wait::until("all have come to somebody", SOON, || {
+        let new = servers
+            .iter()
+            .flat_map(|server| server.accept().unwrap_or_default());
+        let new: Vec<usize> = new.collect();
+        came.resize(new.len(), 0);
+        came.iter_mut().zip(new).for_each(|(sum, new)| *sum += new);
+        came.iter().sum::<usize>() >= ASKED
+    })?;
+    drop(clients);
+    Ok(came)
+}
+
+fn ask(scene: &Scene, count: usize) -> Result<Vec<TcpStream>> {
+    let ask = || -> Result<TcpStream> {
+        let mut client = TcpStream::connect_timeout(&scene.to, SOON).context("connect")?;
+        client.write_all(REQUEST).context("send a request")?;
+        Ok(client)
+    };
+    scene.netns.run(|| (0..count).map(|_| ask()).collect())
+}
+
+/// Enough for the kernel's hash, or a table, to give each of a few listeners some.
+pub(crate) const ASKED: usize = 60;
+const MS: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    synflip_tests::promises! {
+        a_flip_brings_the_program_back
+        a_drain_goes_on_while_connections_come_past_the_program
+    }
+}
