@@ -151,7 +151,7 @@ fn what_cannot_be_adopted_is_refused_with_a_reason() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         a_running_server_is_adopted_and_replaced
         what_an_adopted_server_leaves_is_served_by_its_successor
         adopted_servers_and_others_replace_each_other

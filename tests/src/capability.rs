@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use socket2::{Domain, Protocol, Socket, Type};
 use synflip_bpf::{Object, Steering, Variant};
 
 use crate::product::program;
@@ -73,6 +74,7 @@ pub fn has(capability: &str) -> Result<bool> {
         "migration" => once(&MIGRATION, migration),
         "migration_wakes" => once(&MIGRATION_WAKES, migration_wakes),
         "expedited_commit" => once(&EXPEDITED_COMMIT, expedited_commit),
+        "mptcp" => Ok(mptcp()),
         "netem" => netem(),
         _ => bail!("{capability:?} is no capability that anyone knows how to try"),
     }
@@ -138,6 +140,11 @@ fn expedited_commit() -> Result<bool> {
     waits.sort();
     // An ordinary one lasts until every processor has had a tick: 4 ms at 250 Hz.
     Ok(waits[4] < Duration::from_millis(2))
+}
+
+/// Whether this kernel makes MPTCP sockets.
+fn mptcp() -> bool {
+    Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)).is_ok()
 }
 
 /// Whether netem is loaded, or would be if a qdisc asked for it.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Write as _},
+    io,
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::{
         fd::{AsFd as _, OwnedFd},
@@ -16,7 +16,7 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 use socket2::{Domain, Protocol, Socket, Type};
-use synflip_tests::Netns;
+use synflip_tests::{Netns, capability::needs};
 use synflip_wire::{Client, ErrorCode, Event, Reply, Request, Target};
 
 use super::{Victim, borrow, refusal, register, says};
@@ -64,16 +64,26 @@ fn what_is_no_listener_is_refused_with_the_reason() -> Result<()> {
     })?;
     let address = connected.local_addr()?;
     refused(connected.into(), address, &["not listening"])?;
-    match netns.run(|| Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP))) {
-        Ok(socket) => {
-            socket.set_reuse_port(true)?;
-            socket.bind(&any.into())?;
-            socket.listen(1)?;
-            let address = local(&socket)?;
-            refused(socket.into(), address, &["MPTCP", "IPPROTO_TCP"])?;
-        }
-        Err(error) => writeln!(io::stdout(), "skipped: no MPTCP in this kernel: {error}")?,
+    drop(client);
+    victim.check_unharmed()
+}
+
+fn mptcp_listeners_are_refused_with_the_cure() -> Result<()> {
+    if !needs("mptcp") {
+        return Ok(());
     }
+    let victim = Victim::new()?;
+    let any: SocketAddr = "127.0.0.1:0".parse()?;
+    let mptcp = || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP));
+    let socket = victim.bed.netns.run(mptcp)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&any.into())?;
+    socket.listen(1)?;
+    let address = local(&socket)?;
+    let mut client = Client::connect(&victim.bed.agent.socket())?;
+    let request = register("bad", None, &[address])?;
+    let refusal = refusal(&mut client, &request, &[socket.as_fd()])?;
+    says(&refusal, BAD, &["MPTCP", "IPPROTO_TCP"])?;
     drop(client);
     victim.check_unharmed()
 }
@@ -299,6 +309,7 @@ fn leave(clients: impl IntoIterator<Item = Client>) -> Result<()> {
 mod tests {
     synflip_tests::promises! {
         what_is_no_listener_is_refused_with_the_reason
+        mptcp_listeners_are_refused_with_the_cure
         what_differs_from_its_siblings_is_refused_with_the_difference
         bounds_of_a_service_are_kept
         a_generation_that_drains_takes_nobody_in
