@@ -5,8 +5,16 @@
 mod background;
 #[path = "scenarios/bare.rs"]
 mod bare;
+#[path = "scenarios/clients.rs"]
+mod clients;
+#[path = "scenarios/ends.rs"]
+mod ends;
 #[path = "common/fast_open.rs"]
 mod fast_open;
+#[path = "scenarios/full.rs"]
+mod full;
+#[path = "scenarios/groups.rs"]
+mod groups;
 #[path = "scenarios/moves.rs"]
 mod moves;
 #[path = "scenarios/paused.rs"]

@@ -8,9 +8,9 @@ use synflip_wire::Event;
 use crate::{
     bare::Bare,
     both,
+    clients::{ASKED, came_to},
     fast_open::FAST_OPEN,
     points::Points,
-    replaced::{ASKED, came_to},
     scene::Scene,
 };
 

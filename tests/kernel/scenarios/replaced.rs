@@ -1,6 +1,6 @@
 //! Any member of a reuseport group may give it another program, or take it away.
 
-use std::{io::Write as _, net::TcpStream, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use synflip_tests::{attach_classic_program, detach_program, product::Agent, wait};
@@ -10,6 +10,7 @@ use crate::{
     background::Background,
     bare::Bare,
     both,
+    clients::{ASKED, ask, came_to},
     scene::{self, REQUEST, SOON, Scene},
 };
 
@@ -119,34 +120,6 @@ fn a_drain_goes_on_while_connections_come_past_the_program() -> Result<()> {
     })
 }
 
-/// To which listeners connections come that are made now.
-pub(crate) fn came_to(scene: &Scene, servers: &[&Bare]) -> Result<Vec<usize>> {
-    let clients = ask(scene, ASKED)?;
-    let mut came = Vec::new();
-    wait::until("all have come to somebody", SOON, || {
-        let new = servers
-            .iter()
-            .flat_map(|server| server.accept().unwrap_or_default());
-        let new: Vec<usize> = new.collect();
-        came.resize(new.len(), 0);
-        came.iter_mut().zip(new).for_each(|(sum, new)| *sum += new);
-        came.iter().sum::<usize>() >= ASKED
-    })?;
-    drop(clients);
-    Ok(came)
-}
-
-fn ask(scene: &Scene, count: usize) -> Result<Vec<TcpStream>> {
-    let ask = || -> Result<TcpStream> {
-        let mut client = TcpStream::connect_timeout(&scene.to, SOON).context("connect")?;
-        client.write_all(REQUEST).context("send a request")?;
-        Ok(client)
-    };
-    scene.netns.run(|| (0..count).map(|_| ask()).collect())
-}
-
-/// Enough for the kernel's hash, or a table, to give each of a few listeners some.
-pub(crate) const ASKED: usize = 60;
 const MS: Duration = Duration::from_millis(1);
 
 #[cfg(test)]

@@ -39,6 +39,14 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(_) => f.write_str("a name cannot be used"),
+            // The kernel keeps the listeners of different users apart.
+            Self::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "cannot listen on {address}: a socket of another user, or one without \
+                     SO_REUSEPORT, is there; run all generations as one user (not DynamicUser=)"
+                )
+            }
             Self::Listen { address, .. } => write!(f, "cannot listen on {address}"),
             Self::System { op, .. } => write!(f, "{op} failed"),
             Self::NoAgent { socket, .. } => {
