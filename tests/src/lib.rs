@@ -22,6 +22,7 @@
 
 pub mod bench;
 pub mod capability;
+mod command;
 pub mod demo;
 mod family;
 pub mod kills;
@@ -34,6 +35,7 @@ pub mod plain;
 pub mod privilege;
 pub mod product;
 pub mod raw;
+mod stage;
 #[expect(unsafe_code, reason = "the only system calls without a safe wrapper")]
 mod sys;
 pub mod tun;
