@@ -10,19 +10,16 @@ mod memory;
 mod run_time;
 mod steering;
 
-use std::{
-    fs,
-    io::Write as _,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 
-use crate::demo::{Interrupt, Screen, check_writable, exit_code, first, kernel, missing, usage};
+use crate::{
+    command::{Interrupt, Output, Screen, exit_code, kernel, missing, usage},
+    stage::first,
+};
 
 /// Measure what steering costs, each time beside what it is compared with.
 #[derive(Debug, Parser)]
@@ -79,25 +76,15 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    let to_stdout = args.json.as_deref() == Some(Path::new("-"));
-    if let Some(path) = args.json.as_deref().filter(|_| !to_stdout) {
-        check_writable(path)?;
-    }
+    let output = Output::new(args.json.clone());
+    output.check()?;
     missing("cargo xtask bench", false)?;
     let interrupt = Interrupt::install()?;
-    let mut screen = Screen::new(to_stdout);
+    let mut screen = Screen::new(output.is_stdout());
     let result = measure_all(args, &mut screen, &interrupt);
     screen.clear();
     let document = result.map_err(|error| interrupt.explain(error))?;
-    let Some(path) = &args.json else {
-        return Ok(());
-    };
-    let mut text = serde_json::to_string_pretty(&document).context("encode the results")?;
-    text.push('\n');
-    if to_stdout {
-        return Ok(std::io::stdout().lock().write_all(text.as_bytes())?);
-    }
-    fs::write(path, text).with_context(|| format!("write {}", path.display()))
+    output.write(&document)
 }
 
 fn measure_all(args: &Args, screen: &mut Screen, interrupt: &Interrupt) -> Result<Document> {

@@ -9,36 +9,20 @@
 
 mod document;
 mod drive;
-mod failure;
-mod format;
 mod half;
-mod interrupt;
 mod kill;
 mod latency;
-mod load;
 mod options;
-mod parse;
 mod plain;
-mod priority;
-mod requirements;
 mod schedule;
-mod screen;
-mod stage;
 mod steered;
 mod summary;
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
-// What measurements have in common with a run.
-pub(crate) use failure::{Failure, exit_code, usage};
-pub(crate) use format::{median_and_max, ms, table};
-pub(crate) use interrupt::Interrupt;
-pub(crate) use priority::first;
-pub(crate) use requirements::{check_writable, kernel, missing};
-pub(crate) use screen::Screen;
-
+use crate::command::{Interrupt, Screen, exit_code, missing, usage};
 use document::Document;
 use half::{Half, Mode};
 use options::{Baseline, Settings};
@@ -58,21 +42,17 @@ pub fn main() -> ExitCode {
 }
 
 fn run(settings: &Settings) -> Result<ExitCode> {
-    if let Some(json) = settings.json_file() {
-        check_writable(json)?;
-    }
+    settings.output.check()?;
     missing("cargo xtask run", true)?;
     let interrupt = Interrupt::install()?;
-    let mut screen = Screen::new(settings.json_to_stdout());
+    let mut screen = Screen::new(settings.output.is_stdout());
     let result = halves(settings, &mut screen, &interrupt);
     screen.clear();
     let (steered, baseline) = result.map_err(|error| interrupt.explain(error))?;
 
     let text = summary::describe(settings, &steered, baseline.as_ref());
-    if let Some(path) = &settings.json {
-        let document = Document::new(settings, &steered, baseline.as_ref());
-        document.write(path, settings.json_to_stdout())?;
-    }
+    let document = Document::new(settings, &steered, baseline.as_ref());
+    settings.output.write(&document)?;
     screen.write(&text)?;
     Ok(if steered.problems().is_empty() {
         ExitCode::SUCCESS
@@ -96,9 +76,4 @@ fn halves(
         None => None,
     };
     Ok((steered, baseline))
-}
-
-/// Whether a path stands for standard output.
-fn is_stdout(path: &Path) -> bool {
-    path.as_os_str() == "-"
 }

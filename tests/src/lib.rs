@@ -23,6 +23,7 @@
 
 pub mod bench;
 pub mod capability;
+mod command;
 pub mod demo;
 mod family;
 pub mod kills;
@@ -36,6 +37,7 @@ pub mod privilege;
 pub mod product;
 mod promises;
 pub mod raw;
+mod stage;
 #[expect(unsafe_code, reason = "the only system calls without a safe wrapper")]
 mod sys;
 pub mod tun;

@@ -16,7 +16,7 @@ use synflip_bpf::{DEFAULT_BPFFS, Object, Publisher, Steering, probe};
 use super::measure::Spread;
 use crate::{
     Netns,
-    demo::{Interrupt, Screen, ms, table},
+    command::{Interrupt, Screen, ms, table},
     product::{Agent, Generation, Spec},
 };
 

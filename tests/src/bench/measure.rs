@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::demo::median_and_max;
+use crate::command::median_and_max;
 
 /// The median and the worst of several measurements of one thing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::measure::met;
 use crate::{
     Netns,
-    demo::{Interrupt, table},
+    command::{Interrupt, table},
     product::{Agent, Generation, Spec},
 };
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Netns,
-    demo::{Interrupt, Screen, table},
+    command::{Interrupt, Screen, table},
     load::Report,
     product::{Agent, Generation, Spec, program},
     wait,

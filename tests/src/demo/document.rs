@@ -2,25 +2,20 @@
 //!
 //! The names are a contract: a value may be added, none may be renamed.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::{self, Write as _},
-    path::Path,
-};
+use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result};
 use serde::Serialize;
 use synflip_wire::Phase;
 
 use super::{
-    format,
     half::{Counters, Half, Mode},
-    kernel,
     kill::{Kill, Victim},
     options::Settings,
 };
-use crate::load::Latency;
+use crate::{
+    command::{kernel, median_and_max},
+    load::Latency,
+};
 
 /// The results of a run.
 #[derive(Serialize)]
@@ -136,22 +131,11 @@ impl Document {
             baseline: baseline.map(|half| Box::new(Self::new(settings, half, None))),
         }
     }
-
-    pub(super) fn write(&self, path: &Path, to_stdout: bool) -> Result<()> {
-        let mut text = serde_json::to_string_pretty(self).context("encode the results")?;
-        text.push('\n');
-        if to_stdout {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(text.as_bytes())?;
-            return Ok(stdout.flush()?);
-        }
-        fs::write(path, text).with_context(|| format!("write {}", path.display()))
-    }
 }
 
 impl Spread {
     fn of(values: impl Iterator<Item = f64>) -> Self {
-        let (p50, max) = format::median_and_max(values.collect()).unzip();
+        let (p50, max) = median_and_max(values.collect()).unzip();
         Self { p50, max }
     }
 }

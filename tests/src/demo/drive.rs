@@ -6,18 +6,17 @@ use anyhow::{Result, ensure};
 use synflip_wire::Phase;
 
 use super::{
-    Interrupt, format,
     half::Flip,
     kill::{Kill, Victim},
     latency::Window,
-    load::Load,
     options::Settings,
     schedule::{Schedule, TAIL},
-    screen::Screen,
 };
 use crate::{
+    command::{Interrupt, Screen, format},
     kills::Death,
     load::{Progress, monotonic_us},
+    stage::Load,
     wait,
 };
 

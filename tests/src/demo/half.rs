@@ -6,20 +6,19 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::{
-    Interrupt,
     drive::{Drain, Finished, Method, Played, drive},
-    format,
     kill::{self, Kill},
     latency::{Split, Window, split},
-    load::Load,
     options::Settings,
     plain::Plain,
     schedule::Schedule,
-    screen::Screen,
-    stage::Stage,
     steered::Steered,
 };
-use crate::load::{Report, Sample};
+use crate::{
+    command::{Interrupt, Screen, format},
+    load::{Report, Sample, read_samples},
+    stage::{Load, Stage},
+};
 
 /// The method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -76,24 +75,27 @@ impl Half {
             Mode::Steered => "With synflip:",
             Mode::Plain => "The same restarts with plain SO_REUSEPORT:",
         })?;
-        let stage = Stage::new(settings)?;
+        let stage = Stage::new(settings.delay())?;
+        let file = stage.dir.path().join("samples");
         let mut play = |method: &mut dyn Method| -> Result<_> {
-            let mut load = Load::start(&stage, settings, interrupt)?;
+            let config = settings.load(stage.address(), &file);
+            let mut load = Load::start(&stage, &config, interrupt)?;
             let played = drive(method, &mut load, schedule, settings, screen, interrupt)?;
             Ok((played, load.results()?))
         };
-        let (played, (mut report, samples), counters, mut broken) = match mode {
+        let (played, mut report, counters, mut broken) = match mode {
             Mode::Steered => {
                 let mut method = Steered::start(&stage, settings)?;
-                let (played, results) = play(&mut method)?;
+                let (played, report) = play(&mut method)?;
                 let (counters, broken) = method.finish(interrupt)?;
-                (played, results, Some(counters), broken)
+                (played, report, Some(counters), broken)
             }
             Mode::Plain => {
-                let (played, results) = play(&mut Plain::start(&stage, settings)?)?;
-                (played, results, None, Vec::new())
+                let (played, report) = play(&mut Plain::start(&stage, settings)?)?;
+                (played, report, None, Vec::new())
             }
         };
+        let samples = read_samples(&file)?;
         ensure!(
             report.local_errors.count == 0,
             "the load failed by itself: {:?}",

@@ -1,14 +1,20 @@
 //! What may be asked for, and what of it makes no sense?
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::{CommandFactory as _, Parser, ValueEnum, error::ErrorKind};
 
-use super::{format, is_stdout, parse, schedule, stage::Stage};
-use crate::load;
+use super::schedule;
+use crate::{
+    Delay,
+    command::{Output, format, parse},
+    load,
+    stage::Stage,
+};
 
 /// Flip generations of a server under load, and show what every client got.
 #[derive(Debug, Parser)]
@@ -82,7 +88,7 @@ pub(super) struct Settings {
     pub(super) seed: u64,
     pub(super) kill_old: bool,
     pub(super) baseline: Option<Baseline>,
-    pub(super) json: Option<PathBuf>,
+    pub(super) output: Output,
 }
 
 impl Settings {
@@ -159,7 +165,7 @@ impl Settings {
             seed: args.seed.unwrap_or_else(|| rand::random::<u32>().into()),
             kill_old: args.kill_old,
             baseline: args.baseline,
-            json: args.json,
+            output: Output::new(args.json),
         })
     }
 
@@ -182,15 +188,30 @@ impl Settings {
         self.kill_old.then(|| stage.dir.path().join(name))
     }
 
-    pub(super) fn json_to_stdout(&self) -> bool {
-        self.json.as_deref().is_some_and(is_stdout)
+    /// The distance between clients and servers.
+    pub(super) const fn delay(&self) -> Delay {
+        Delay {
+            rtt: self.rtt,
+            loss: self.loss,
+            seed: self.seed,
+        }
     }
 
-    pub(super) fn json_file(&self) -> Option<&Path> {
-        self.json.as_deref().filter(|path| !is_stdout(path))
+    /// The load, and the file for what became of each connection.
+    pub(super) fn load(&self, connect: SocketAddr, samples: &Path) -> load::Config {
+        load::Config {
+            connect: vec![connect],
+            mode: self.mode,
+            duration: self.duration + BEYOND,
+            timeout: self.timeout(),
+            seed: self.seed,
+            samples: Some(samples.to_owned()),
+        }
     }
 }
 
+/// The load is told when to stop; this is for the case that nobody is left to tell it.
+const BEYOND: Duration = Duration::from_secs(60);
 const MAX_SECONDS: f64 = 600.0;
 const MAX_LISTENERS: usize = 64;
 const MAX_CLIENTS: usize = 20_000;

@@ -10,12 +10,12 @@ use super::{
     kill::Victim,
     latency::Window,
     options::Settings,
-    stage::Stage,
 };
 use crate::{
     kills::Death,
     load::monotonic_us,
     product::{Generation, Spec},
+    stage::Stage,
 };
 
 /// Servers with nothing but SO_REUSEPORT.

@@ -8,19 +8,19 @@ use anyhow::{Context as _, Result, anyhow};
 use synflip_wire::{Name, Phase, ServiceStatus};
 
 use super::{
-    Interrupt,
     drive::{Finished, Method},
     half::Counters,
     kill::Victim,
     latency::Window,
     options::Settings,
-    stage::Stage,
 };
 use crate::{
     Netns,
+    command::Interrupt,
     kills::Death,
     load::monotonic_us,
     product::{Agent, Generation, Operator, Spec},
+    stage::Stage,
     wait,
 };
 use command::Command;

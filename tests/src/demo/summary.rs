@@ -3,13 +3,17 @@
 use std::fmt::Write as _;
 
 use super::{
-    format::{self, count, given, micros, ms, percent, table, whole_ms},
     half::{Flip, Half},
-    kernel,
     kill::Kill,
     options::Settings,
 };
-use crate::load::{Latency, Mode};
+use crate::{
+    command::{
+        format::{self, count, given, micros, ms, percent, table, whole_ms},
+        kernel,
+    },
+    load::{Latency, Mode},
+};
 
 /// What is going to happen.
 pub(super) fn headline(settings: &Settings) -> String {

@@ -18,7 +18,7 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
 }
 
 /// 182,331
-pub(super) fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -31,7 +31,7 @@ pub(super) fn count(number: u64) -> String {
 }
 
 /// Three digits and the unit that fits.
-pub(super) fn micros(us: u64) -> String {
+pub(crate) fn micros(us: u64) -> String {
     ms(us as f64 / 1000.0)
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn ms(ms: f64) -> String {
 }
 
 /// Milliseconds that were counted whole.
-pub(super) fn whole_ms(ms: f64) -> String {
+pub(crate) fn whole_ms(ms: f64) -> String {
     if ms < 1000.0 {
         format!("{ms:.0} ms")
     } else {
@@ -58,12 +58,12 @@ pub(super) fn whole_ms(ms: f64) -> String {
 }
 
 /// 1 ms, 1.5 ms: as it was given.
-pub(super) fn given(duration: Duration) -> String {
+pub(crate) fn given(duration: Duration) -> String {
     format!("{} ms", duration.as_secs_f64() * 1000.0)
 }
 
 /// 0.07 as 7%, whatever binary fractions make of it.
-pub(super) fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     format!("{}%", (share * 1e6).round() / 1e4)
 }
 

@@ -1,6 +1,6 @@
 //! Can this process run it here? If not, what is missing, and what helps?
 
-use std::{fs::File, io::ErrorKind, path::Path, process::Command};
+use std::{fs::File, io::ErrorKind, process::Command};
 
 use anyhow::Result;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -15,14 +15,6 @@ pub(crate) fn kernel() -> String {
         .release()
         .to_string_lossy()
         .into_owned()
-}
-
-/// Makes sure that results can be written to a file: better now than after half a minute.
-pub(crate) fn check_writable(path: &Path) -> Result<()> {
-    match File::options().create(true).append(true).open(path) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure::Usage(format!("--json {}: {error}", path.display())).into()),
-    }
 }
 
 /// Makes sure that nothing is missing.

@@ -12,15 +12,16 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Interrupt, options::Settings, priority, stage::Stage};
+use super::{Stage, first};
 use crate::{
-    load::{Mode, Progress, Report, Sample, read_samples},
+    command::Interrupt,
+    load::{Config, Mode, Progress, Report},
     product::program,
     wait,
 };
 
 /// A running load generator, killed when dropped.
-pub(super) struct Load {
+pub(crate) struct Load {
     child: Child,
     // Its end tells the generator to open no more connections.
     stdin: Option<ChildStdin>,
@@ -31,24 +32,29 @@ pub(super) struct Load {
 
 impl Load {
     /// Starts it, and waits until the first connections have been answered.
-    pub(super) fn start(stage: &Stage, settings: &Settings, interrupt: &Interrupt) -> Result<Self> {
+    ///
+    /// It makes load until it is stopped; the configured duration is for the case that nobody is
+    /// left to stop it.
+    pub(crate) fn start(stage: &Stage, config: &Config, interrupt: &Interrupt) -> Result<Self> {
         let dir = stage.dir.path().to_owned();
         let mut command = Command::new(program("synflip-load")?);
+        for address in &config.connect {
+            command.arg("--connect").arg(address.to_string());
+        }
         command
-            .arg("--connect")
-            .arg(stage.address().to_string())
             .args(["--progress", "--until-stdin-closes"])
             .arg("--seconds")
-            .arg((settings.duration + BEYOND).as_secs_f64().to_string())
+            .arg(config.duration.as_secs_f64().to_string())
             .arg("--timeout")
-            .arg(settings.timeout().as_secs_f64().to_string())
+            .arg(config.timeout.as_secs_f64().to_string())
             .arg("--seed")
-            .arg(settings.seed.to_string())
+            .arg(config.seed.to_string())
             .arg("--json")
-            .arg(dir.join(REPORT))
-            .arg("--samples")
-            .arg(dir.join(SAMPLES));
-        match settings.mode {
+            .arg(dir.join(REPORT));
+        if let Some(samples) = &config.samples {
+            command.arg("--samples").arg(samples);
+        }
+        match config.mode {
             Mode::Closed { clients } => command.arg("--clients").arg(clients.to_string()),
             Mode::Open {
                 rate,
@@ -63,8 +69,7 @@ impl Load {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(dir.join(ERRORS))?);
-        let mut child =
-            priority::first(|| stage.client.spawn(&mut command)).context("start synflip-load")?;
+        let mut child = first(|| stage.client.spawn(&mut command)).context("start synflip-load")?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().context("a pipe was asked for")?;
         let (sender, lines) = mpsc::channel();
@@ -83,7 +88,7 @@ impl Load {
             dir,
         };
         let mut failure = Ok(());
-        let limit = settings.timeout() + STARTS_WITHIN;
+        let limit = config.timeout + STARTS_WITHIN;
         wait::until("a first connection is answered", limit, || {
             failure = interrupt.check().and_then(|()| load.progress().map(drop));
             failure.is_err() || load.latest.ok > 0
@@ -93,7 +98,7 @@ impl Load {
     }
 
     /// The latest counts.
-    pub(super) fn progress(&mut self) -> Result<Progress> {
+    pub(crate) fn progress(&mut self) -> Result<Progress> {
         for line in self.lines.try_iter() {
             self.latest = serde_json::from_str(&line).context("read the load's progress")?;
         }
@@ -109,22 +114,21 @@ impl Load {
     }
 
     /// Tells it to open no more connections. It follows the open ones to their end.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stdin = None;
     }
 
-    pub(super) fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|ended| ended.is_some())
     }
 
     /// What became of the connections, once it has ended.
-    pub(super) fn results(mut self) -> Result<(Report, Vec<Sample>)> {
+    pub(crate) fn results(mut self) -> Result<Report> {
         let status = self.child.wait().context("wait for synflip-load")?;
         ensure!(status.success(), "{}", self.errors());
         let path = self.dir.join(REPORT);
         let report = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        let report = serde_json::from_slice(&report).context("read the load's report")?;
-        Ok((report, read_samples(&self.dir.join(SAMPLES))?))
+        serde_json::from_slice(&report).context("read the load's report")
     }
 
     fn errors(&self) -> String {
@@ -142,9 +146,6 @@ impl Drop for Load {
 }
 
 const REPORT: &str = "report.json";
-const SAMPLES: &str = "samples";
 const ERRORS: &str = "load.err";
 /// On a slow virtual machine.
 const STARTS_WITHIN: Duration = Duration::from_secs(15);
-/// It is told when to stop; this is for the case that nobody is left to tell it.
-const BEYOND: Duration = Duration::from_secs(60);
