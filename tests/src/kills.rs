@@ -4,9 +4,11 @@
 //! is shown for each by itself: its [`Ledger`](crate::ledger::Ledger) has it. A client uses an
 //! address for one connection at a time, so the address and the moment it was accepted name one.
 
+use std::mem;
+
 use crate::{
     ledger::{Account, Unanswered},
-    load::{Loss, Outcome},
+    load::{Loss, Outcome, Report},
 };
 
 /// The end of a process that was killed.
@@ -20,10 +22,25 @@ pub struct Death {
     pub account: Account,
 }
 
+/// Takes what died in service out of what was lost; returns how many that are for each death.
+pub fn account(deaths: &[Death], report: &mut Report) -> Vec<u64> {
+    let mut counts = vec![0; deaths.len()];
+    let died_of = died_in_service(deaths, &report.losses);
+    for (loss, died) in mem::take(&mut report.losses).into_iter().zip(died_of) {
+        match died.and_then(|index| counts.get_mut(index)) {
+            Some(count) => {
+                *count += 1;
+                report.set_apart(loss.outcome);
+            }
+            None => report.losses.push(loss),
+        }
+    }
+    counts
+}
+
 /// For each lost connection the index of the death that it died of; none if it was lost beside
 /// them.
-#[must_use]
-pub fn died_in_service(deaths: &[Death], losses: &[Loss]) -> Vec<Option<usize>> {
+fn died_in_service(deaths: &[Death], losses: &[Loss]) -> Vec<Option<usize>> {
     let mut died_of: Vec<Option<usize>> = losses
         .iter()
         .map(|loss| deaths.iter().position(|death| death.has(loss)))
@@ -144,5 +161,26 @@ mod tests {
         for loss in [loss(7, 1010, 1100), loss(7, 900, 999)] {
             assert_eq!(died_in_service(&deaths, &[loss]), [None], "{loss:?}");
         }
+    }
+
+    #[test]
+    fn what_died_in_service_is_not_lost() {
+        let with = |loss: Loss, outcome| Loss { outcome, ..loss };
+        let never = with(loss(9, 900, 1100), Outcome::ConnectTimeout);
+        let stalled = with(loss(5, 900, 1100), Outcome::Stalled);
+        let mut report = Report {
+            lost: 3,
+            reset: 1,
+            timeout: 2,
+            stalled: 1,
+            connect_timeout: 1,
+            losses: vec![never, loss(6, 900, 1100), stalled],
+            ..Report::default()
+        };
+        let deaths = [death(&[(5, 950)], true), death(&[], false)];
+        assert_eq!(account(&deaths, &mut report), [2, 0]);
+        assert_eq!((report.lost, report.reset, report.timeout), (1, 0, 1));
+        assert_eq!((report.stalled, report.connect_timeout), (0, 1));
+        assert_eq!(report.losses, [never]);
     }
 }

@@ -12,6 +12,7 @@
 //! * [`plain`]: the server that restarts the ordinary way, and loses connections
 //! * [`mod@bench`]: measurements, each of two things beside each other
 //! * [`demo`]: the demonstration: generations flipped under load, and what each client saw
+//! * [`soak`]: faults of every kind under load
 //! * [`product`]: the agent, the command line, and generations of a server, as processes
 //! * [`raw`]: a TCP client made of single segments, and a SYN flood
 //! * [`promises!`]: tests by the names of the promises that they check
@@ -37,6 +38,7 @@ pub mod privilege;
 pub mod product;
 mod promises;
 pub mod raw;
+pub mod soak;
 mod stage;
 #[expect(unsafe_code, reason = "the only system calls without a safe wrapper")]
 mod sys;

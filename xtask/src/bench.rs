@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 
-use crate::run::exec;
+use crate::program::exec;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -12,12 +12,14 @@
 
 mod apt;
 mod bench;
+mod binaries;
 mod cargo;
 mod check;
 mod ebpf;
 mod manifest;
-mod programs;
+mod program;
 mod run;
+mod soak;
 mod tally;
 mod test;
 mod toolchain;
@@ -38,7 +40,9 @@ enum Command {
     /// Run the tests: all of them, or one tier.
     Test(test::Args),
     /// Flip generations of a real server under real load and print what its clients saw.
-    Run(run::Args),
+    Run(program::Args),
+    /// Inject faults of every kind under load and print what the clients saw.
+    Soak(program::Args),
     /// Measure: steering, flip, …
     Bench(bench::Args),
 }
@@ -48,7 +52,8 @@ fn main() -> ExitCode {
         Command::Check => check::run(),
         Command::Ebpf(args) => ebpf::run(&args),
         Command::Test(args) => test::run(&args),
-        Command::Run(args) => run::run(&args),
+        Command::Run(args) => run::PROGRAM.run(&args),
+        Command::Soak(args) => soak::PROGRAM.run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match result {

@@ -12,8 +12,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
+    binaries::Binaries,
     cargo::{cargo, need_root, output, root},
-    programs::Programs,
     tally::{Outcome, count, print},
     vm,
 };
@@ -78,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     if !targets.is_empty() {
         let names: Vec<String> = targets.iter().map(|(_, target)| target.clone()).collect();
-        let programs = Programs::build(&names)?;
+        let programs = Binaries::build(&names)?;
         for (source, target) in &targets {
             let built = programs.tests.iter().find(|(name, _)| name == target);
             let (_, file) = built.with_context(|| format!("cargo has not built {target}"))?;

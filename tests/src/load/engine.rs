@@ -277,7 +277,7 @@ impl<'a> Engine<'a> {
         let latency = opened.elapsed();
         let opened_us = self.clock.us(opened);
         self.tally.corrupt += u64::from(corrupt);
-        self.tally.count(outcome, latency, generation);
+        self.tally.count(opened_us, outcome, latency, generation);
         if !outcome.is_ok() {
             self.tally.lost(Loss {
                 client,

@@ -37,6 +37,8 @@ pub struct Report {
     pub by_generation: BTreeMap<u32, u64>,
     /// From connecting to the last byte, of those that are `ok`.
     pub latency_us: Latency,
+    /// When the slowest of those was opened: see [`monotonic_us`](super::monotonic_us).
+    pub slowest_opened_us: u64,
     /// How late the open loop itself was at worst, in microseconds.
     pub lag_us: u64,
     /// Failures of the generator's own host; a run with any proves nothing.
@@ -97,6 +99,8 @@ pub struct Progress {
 pub(super) struct Tally {
     outcomes: [u64; Outcome::ALL.len()],
     latency: Histogram<u64>,
+    /// How slow the slowest was, and when it was opened.
+    slowest: (Duration, u64),
     by_generation: BTreeMap<u32, u64>,
     pub(super) corrupt: u64,
     pub(super) overrun: u64,
@@ -111,6 +115,7 @@ impl Tally {
         Ok(Self {
             outcomes: [0; Outcome::ALL.len()],
             latency: Histogram::new_with_max(LONGEST_US, 3).context("make a histogram")?,
+            slowest: (Duration::ZERO, 0),
             by_generation: BTreeMap::new(),
             corrupt: 0,
             overrun: 0,
@@ -121,9 +126,16 @@ impl Tally {
         })
     }
 
-    pub(super) fn count(&mut self, outcome: Outcome, latency: Duration, generation: u32) {
+    pub(super) fn count(
+        &mut self,
+        opened_us: u64,
+        outcome: Outcome,
+        latency: Duration,
+        generation: u32,
+    ) {
         self.outcomes[outcome as usize] += 1;
         if outcome.is_ok() {
+            self.slowest = self.slowest.max((latency, opened_us));
             self.latency.saturating_record(micros(latency));
             *self.by_generation.entry(generation).or_default() += 1;
         }
@@ -181,6 +193,7 @@ impl Tally {
                 p999: at(0.999),
                 max: self.latency.max(),
             },
+            slowest_opened_us: self.slowest.1,
             by_generation: self.by_generation,
             lag_us: micros(self.lag),
             local_errors: self.local_errors,
@@ -192,7 +205,7 @@ impl Tally {
 
 impl Report {
     /// Takes a connection out of those that are lost: it is accounted for elsewhere.
-    pub fn set_apart(&mut self, outcome: Outcome) {
+    pub(crate) fn set_apart(&mut self, outcome: Outcome) {
         let kinds: &mut [&mut u64] = match outcome {
             Outcome::Ok => return,
             Outcome::Refused => &mut [&mut self.refused],

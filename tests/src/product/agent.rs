@@ -188,8 +188,9 @@ impl Agent {
     ///
     /// When it does not end within ten seconds.
     pub fn kill(&mut self, signal: Signal) -> Result<()> {
-        let pid = Pid::from_child(&self.child);
-        if kill_process(pid, signal).is_err() {
+        // Once it has been waited for, its number may be another process's.
+        let ended = self.child.try_wait().context("look after the agent")?;
+        if ended.is_some() || kill_process(Pid::from_child(&self.child), signal).is_err() {
             return Ok(());
         }
         let child = &mut self.child;

@@ -11,8 +11,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
+    binaries::Binaries,
     cargo::target_dir,
-    programs::Programs,
     vm::{
         console::{Phase, Story},
         initramfs::{self, Archive},
@@ -33,7 +33,7 @@ pub(crate) struct Lab {
     /// Where everything is kept.
     pub(crate) dir: PathBuf,
     qemu: Qemu,
-    programs: Programs,
+    programs: Binaries,
     /// Two runs would overwrite each other's programs and logs.
     _lock: File,
 }
@@ -63,7 +63,7 @@ impl Lab {
             .iter()
             .map(|row| Kernel::provide(row, &dir))
             .collect::<Result<_>>()?;
-        let programs = Programs::build(tests)?;
+        let programs = Binaries::build(tests)?;
         Ok(Self {
             kernels,
             machines,

@@ -14,7 +14,7 @@ use crate::cargo::{cargo, output, target_dir};
 
 /// The built files, by name.
 #[derive(Debug)]
-pub(crate) struct Programs {
+pub(crate) struct Binaries {
     /// PID 1 of the virtual machines.
     pub(crate) init: PathBuf,
     /// The product and what tests start.
@@ -23,7 +23,7 @@ pub(crate) struct Programs {
     pub(crate) tests: Vec<(String, PathBuf)>,
 }
 
-impl Programs {
+impl Binaries {
     /// Builds all programs, and those test targets.
     ///
     /// In a directory of their own: other flags would otherwise throw away what the ordinary
@@ -112,7 +112,7 @@ mod tests {
 {"reason":"compiler-artifact","target":{"kind":["bin"],"name":"synflip-init"},"executable":"/t/synflip-init"}
 {"reason":"compiler-artifact","target":{"kind":["bin"],"name":"synflip"},"executable":"/t/synflip"}
 {"reason":"build-finished","success":true}"#;
-        let built = Programs::read(messages).unwrap();
+        let built = Binaries::read(messages).unwrap();
         assert_eq!(built.init, PathBuf::from("/t/synflip-init"));
         assert_eq!(
             built.programs,

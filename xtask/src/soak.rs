@@ -1,0 +1,61 @@
+//! `cargo xtask soak`: faults of every kind under load.
+
+use anyhow::{Context as _, Result};
+
+use crate::program::Program;
+
+pub(crate) const PROGRAM: Program = Program {
+    name: "synflip-soak",
+    deadline_s: |args, kernels| Ok(minutes(args)? * 60 + kernels.deadline_s("soak")),
+    columns: &[
+        ("faults", "/faults/total"),
+        ("kinds", "/faults/kinds"),
+        ("connections", "/connections/ok"),
+        ("lost", "/connections/lost"),
+        ("died in service", "/connections/died_in_service"),
+        ("longest stall ms", "/longest_stall_ms"),
+        ("fds before", "/agent/before/fds"),
+        ("after", "/agent/after/fds"),
+        ("KiB before", "/agent/before/rss_kib"),
+        ("after", "/agent/after/rss_kib"),
+    ],
+};
+
+/// What `--minutes` says, rounded up.
+fn minutes(args: &[String]) -> Result<u64> {
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        let value = match arg.strip_prefix("--minutes") {
+            Some("") => rest.next().map(String::as_str),
+            Some(value) => value.strip_prefix('='),
+            None => continue,
+        };
+        let minutes: f64 = value
+            .context("--minutes needs a number")?
+            .parse()
+            .context("--minutes")?;
+        // The program itself refuses what makes no sense.
+        return Ok((1..MOST)
+            .find(|whole| *whole as f64 >= minutes)
+            .unwrap_or(MOST));
+    }
+    Ok(DEFAULT)
+}
+
+/// The program's own.
+const DEFAULT: u64 = 5;
+const MOST: u64 = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deadline_follows_the_minutes() {
+        let of = |args: &[&str]| minutes(&args.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(of(&["--seed", "7"]).unwrap(), DEFAULT);
+        assert_eq!(of(&["--minutes", "0.5"]).unwrap(), 1);
+        assert_eq!(of(&["--seed=1", "--minutes=12.1"]).unwrap(), 13);
+        assert!(of(&["--minutes"]).is_err() && of(&["--minutes", "x"]).is_err());
+    }
+}

@@ -1,0 +1,108 @@
+//! One program in each machine: the demonstration, the soak.
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Map, Value};
+
+use super::{initramfs, lab::Lab, machine::Job, tables, write};
+use crate::program::Program;
+
+/// Runs a program on the named kernels.
+pub(crate) fn run_in(names: &[String], program: &Program, args: &[OsString]) -> Result<ExitCode> {
+    let (args, json) = split_json(args)?;
+    let lab = Lab::open(names, &[])?;
+    let deadline_s = (program.deadline_s)(&args, &lab.kernels)?;
+    let mut runs = Vec::new();
+    let mut success = true;
+    for kernel in &lab.machines {
+        println!(
+            "== vm {}: Linux {} ({})",
+            kernel.row.name,
+            kernel.origin.release,
+            kernel.origin.version()
+        );
+        let output = "/tmp/run.json";
+        let job = Job {
+            name: program.name.to_owned(),
+            program: format!("{}/{}", initramfs::PROGRAMS, program.name),
+            args: args
+                .iter()
+                .cloned()
+                .chain(["--json".to_owned(), output.to_owned()])
+                .collect(),
+            deadline_s,
+            output: Some(output.to_owned()),
+        };
+        let ran = lab.boot(kernel, vec![job], &mut |line| println!("{line}"))?;
+        for trouble in &ran.story.troubles {
+            eprintln!(
+                "error: kernel {}: {}",
+                kernel.row.name,
+                trouble.join("\n    ")
+            );
+        }
+        let (end, data) = match ran.story.jobs.first() {
+            Some(job) => (job.end.as_deref(), job.data.as_str()),
+            None => (None, ""),
+        };
+        success &= end == Some("ok") && ran.story.troubles.is_empty();
+        let data = match serde_json::from_str(data) {
+            Ok(data) => data,
+            Err(_) if end != Some("ok") || args.iter().any(|arg| arg == "--help") => Value::Null,
+            Err(error) => bail!("{} has written no JSON: {error}", program.name),
+        };
+        runs.push((kernel.row.name.clone(), data));
+    }
+    if runs.len() > 1 {
+        println!("\n{}", tables::runs(program.columns, &runs));
+    }
+    if let Some(path) = json {
+        let document = match runs.as_slice() {
+            [(_, run)] => run.clone(),
+            _ => Value::Object(runs.into_iter().collect::<Map<_, _>>()),
+        };
+        write(&path, &serde_json::to_string_pretty(&document)?)?;
+    }
+    Ok(if success {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The arguments without `--json FILE`: the file is this machine's, not the virtual one's.
+fn split_json(args: &[OsString]) -> Result<(Vec<String>, Option<PathBuf>)> {
+    let (mut rest, mut json) = (Vec::new(), None);
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let text = arg
+            .to_str()
+            .with_context(|| format!("{} is not UTF-8", arg.display()))?;
+        if text == "--json" {
+            json = Some(args.next().context("--json needs a file")?.into());
+        } else if let Some(file) = text.strip_prefix("--json=") {
+            json = Some(file.into());
+        } else {
+            rest.push(text.to_owned());
+        }
+    }
+    Ok((rest, json))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_file_stays_here() {
+        let args = |args: &[&str]| args.iter().map(OsString::from).collect::<Vec<_>>();
+        let (rest, json) =
+            split_json(&args(&["--flips", "3", "--json", "a b", "--rtt=1ms"])).unwrap();
+        assert_eq!(rest, ["--flips", "3", "--rtt=1ms"]);
+        assert_eq!(json, Some("a b".into()));
+        let (rest, json) = split_json(&args(&["--json=f"])).unwrap();
+        assert_eq!((rest.len(), json), (0, Some("f".into())));
+        assert!(split_json(&args(&["--json"])).is_err());
+    }
+}
