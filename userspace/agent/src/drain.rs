@@ -5,7 +5,7 @@ use std::time::Instant;
 use synflip_plan::{Pending, Slot};
 use synflip_wire::{DrainEnd, Event, Reply};
 
-use crate::{certificate::Drain, registry::Context, service::Service};
+use crate::{certificate::Drain, fault::Point, registry::Context, service::Service};
 
 impl Service {
     /// Reads what is pending on the listeners of the drains that are due.
@@ -53,6 +53,7 @@ impl Service {
         let slots: Vec<Slot> = members.iter().map(|member| member.slot).collect();
         for (slot, pending) in self.pending(&slots) {
             drain.read(slot, pending);
+            self.faults.reach(Point::ReadingQueues);
         }
         for slot in drain.slots() {
             // Migrated by closing it: nothing is pending where nothing is.
@@ -73,6 +74,7 @@ impl Service {
         let (id, keep) = (drain.generation, drain.keep);
         let name = self.generation_name(id);
         self.plan.drained(id, keep);
+        self.faults.reach(Point::Drained);
         let (end, event) = if keep {
             (DrainEnd::Standby, Event::Standby)
         } else {

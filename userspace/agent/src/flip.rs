@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use synflip_abi::MemberState;
-use synflip_bpf::{BpfError, Published, Publisher};
+use synflip_bpf::{BpfError, Published, Publisher, Step};
 use synflip_plan::{Change, Flip, GenerationId, ProcessId, Target};
 use synflip_wire::{Committed, DrainEnd, Event, Refusal, Reply};
 
 use crate::{
     certificate::{Drain, Waiter},
     error::{chain, kernel, planned},
+    fault::Point,
     registry::{Context, Message},
     service::Service,
     timeline::unix_ms,
@@ -55,8 +56,17 @@ impl Service {
             .map(|slot| (slot, cookie(slot)))
             .collect();
         let (service, messages) = (self.name.clone(), context.messages.clone());
+        let faults = self.faults.clone();
+        faults.reach(Point::FlipBegun);
         tokio::task::spawn_blocking(move || {
-            let result = publisher.publish(change.table.words(), &members);
+            let words = change.table.words();
+            let result = publisher.publish_stepwise(words, &members, |step| {
+                faults.reach(match step {
+                    Step::Filled => Point::TableFilled,
+                    Step::Verified => Point::BeforePublish,
+                });
+            });
+            faults.reach(Point::AfterPublish);
             let message = Message::Published {
                 service,
                 publisher,
@@ -81,6 +91,7 @@ impl Service {
         match result {
             Ok(published) => {
                 self.plan.commit();
+                self.faults.reach(Point::CommitRecorded);
                 let listeners = change.table.all_slots().count();
                 match &change.flip {
                     Some(flip) => self.flipped(flip, listeners, published, asked, context),
@@ -172,6 +183,7 @@ impl Service {
             format!("draining: {queued} queued, {half_open} half-open"),
         );
         self.drains.push(drain);
+        self.faults.reach(Point::DrainBegun);
     }
 
     /// The first generation replaces nobody.

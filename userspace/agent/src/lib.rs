@@ -16,6 +16,7 @@ mod custody;
 pub mod doctor;
 mod drain;
 mod error;
+mod fault;
 mod fdstore;
 mod flip;
 mod handover;
@@ -37,4 +38,5 @@ mod upkeep;
 
 pub use config::Config;
 pub use error::AgentError;
+pub use fault::{DieAt, NoSuchPoint, Point};
 pub use server::run;

@@ -13,6 +13,7 @@ use synflip_wire::{ErrorCode, ListenerSpec, Name, Refusal};
 use crate::{
     custody::Custody,
     error::{kernel, planned},
+    fault::Point,
     fdstore, limits,
     registry::Context,
     service::Service,
@@ -70,7 +71,10 @@ impl Service {
             return Err(kernel(&error));
         }
         let count = listeners.len();
-        listeners.iter().for_each(fdstore::keep);
+        for listener in &listeners {
+            fdstore::keep(listener);
+            self.faults.reach(Point::Stored);
+        }
         self.custody
             .extend(joined.slots.iter().copied().zip(listeners));
         let name = self.generation_name(joined.generation);
@@ -80,6 +84,7 @@ impl Service {
             self.note(&name, format!("a process is back with {count} listeners"));
             self.greet(joined.generation, context);
         }
+        self.faults.reach(Point::Registered);
         Ok(name)
     }
 
@@ -93,11 +98,15 @@ impl Service {
             if !joined.known.contains(slot) {
                 self.exhume(listener.cookie);
                 let note = self.note_of(joined.generation, endpoint, listener);
-                self.steering.put(*slot, &note, listener.as_fd())?;
+                self.steering.fill(*slot, listener.as_fd())?;
+                self.faults.reach(Point::SlotFilled);
+                self.steering.note(*slot, Some(&note))?;
+                self.faults.reach(Point::NoteWritten);
             }
             // The group may be new, or a member of it may have changed its program.
             if !attached.contains(&endpoint) {
                 self.steering.attach(endpoint, listener.as_fd())?;
+                self.faults.reach(Point::Attached);
                 attached.push(endpoint);
             }
         }

@@ -24,6 +24,7 @@ use tokio::{
 use crate::{
     AgentError, Config,
     connection::{converse, refuse},
+    fault::Faults,
     fdstore, limits, metrics,
     registry::{Message, Registry},
     selftest,
@@ -62,6 +63,7 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     };
     let migrates = facts.migration_wakes == Some(true);
     let mut registry = Registry::new(config, variant, migrates, messages.clone());
+    let faults = registry.context.faults.clone();
     registry.recover(fdstore::take_back())?;
     let registry = tokio::spawn(registry.run(inbox));
     if let Some(metrics) = metrics {
@@ -72,7 +74,7 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
 
     tokio::select! {
-        () = accept(listener, messages.clone()) => {}
+        () = accept(listener, messages.clone(), faults) => {}
         _ = terminate.recv() => tracing::info!("SIGTERM"),
         _ = interrupt.recv() => tracing::info!("SIGINT"),
     }
@@ -85,7 +87,7 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
 }
 
 /// Takes connections for as long as the agent runs.
-async fn accept(listener: UnixListener, messages: mpsc::Sender<Message>) {
+async fn accept(listener: UnixListener, messages: mpsc::Sender<Message>, faults: Faults) {
     let last_peer = AtomicU64::new(0);
     let places = Arc::new(Semaphore::new(limits::CONNECTIONS));
     loop {
@@ -104,9 +106,9 @@ async fn accept(listener: UnixListener, messages: mpsc::Sender<Message>) {
             continue;
         };
         let peer = ProcessId(last_peer.fetch_add(1, Ordering::Relaxed) + 1);
-        let messages = messages.clone();
+        let (messages, faults) = (messages.clone(), faults.clone());
         tokio::spawn(async move {
-            converse(stream, peer, messages).await;
+            converse(stream, peer, messages, faults).await;
             drop(place);
         });
     }

@@ -15,6 +15,7 @@ use crate::{
     certificate::Drain,
     custody::Custody,
     error::{chain, planned},
+    fault::{Faults, Point},
     flip::Asked,
     handover::OnTheirWay,
     queues::ListenTables,
@@ -52,6 +53,7 @@ pub(crate) struct Service {
     pub(crate) on_their_way: OnTheirWay,
     /// Listeners to close whatever is pending on them.
     pub(crate) forced: BTreeSet<Slot>,
+    pub(crate) faults: Faults,
 }
 
 impl Service {
@@ -60,6 +62,7 @@ impl Service {
         owner_uid: u32,
         steering: Steering,
         publisher: Publisher,
+        faults: Faults,
     ) -> Self {
         Self {
             name,
@@ -79,6 +82,7 @@ impl Service {
             absent_again: None,
             on_their_way: OnTheirWay::default(),
             forced: BTreeSet::new(),
+            faults,
         }
     }
 
@@ -86,6 +90,7 @@ impl Service {
     pub(crate) fn ready(&mut self, process: ProcessId, generation: &Name) {
         self.plan.ready(process);
         self.note(generation, "ready");
+        self.faults.reach(Point::ReadyNoted);
     }
 
     /// A process no longer accepts.
@@ -108,6 +113,7 @@ impl Service {
             "a process is gone"
         };
         self.note(generation, what);
+        self.faults.reach(Point::ProcessGone);
     }
 
     /// What is pending on these listeners, in the order of their hash buckets; those whose state
