@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use synflip_abi::MemberState;
+use synflip_abi::{Member as Note, MemberState};
 use synflip_plan::{Closing, Member, Pending, Slot, close_order};
 
 use crate::{fault::Point, fdstore, registry::Context, service::Service};
@@ -123,7 +123,10 @@ impl Service {
         {
             return;
         }
-        self.remark(member.slot, MemberState::Tombstone);
+        self.remark(member.slot, |note| Note {
+            state: MemberState::Tombstone,
+            ..note
+        });
         self.plan.bury(member.slot);
         self.faults.reach(Point::Buried);
         tracing::debug!(service = %self.name, slot = member.slot, "kept as a tombstone");

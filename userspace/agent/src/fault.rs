@@ -61,6 +61,8 @@ points! {
     ReadyNoted = "ready-noted",
     /// A flip has been agreed to; the kernel knows nothing of it.
     FlipBegun = "flip-begun",
+    /// The old generation's listeners are noted as leaving; the kernel knows nothing of it.
+    DepartureNoted = "departure-noted",
     /// The new slot table is filled; its slots have not been verified.
     TableFilled = "table-filled",
     /// Its slots are verified; the kernel still follows the old one.

@@ -38,6 +38,22 @@ impl Service {
             .begin_flip(target, if_epoch)
             .map_err(|error| planned(self.name.as_str(), &error))?;
         self.asked = asked;
+        self.faults.reach(Point::FlipBegun);
+        if let Some(Flip {
+            from: Some(from),
+            epoch,
+            ..
+        }) = change.flip
+        {
+            let keep = asked.is_some_and(|asked| asked.keep);
+            let state = if keep {
+                MemberState::Kept
+            } else {
+                MemberState::Leaving
+            };
+            self.note_departure(from, state, epoch);
+        }
+        self.faults.reach(Point::DepartureNoted);
         self.begin(change, context);
         Ok(())
     }
@@ -57,7 +73,6 @@ impl Service {
             .collect();
         let (service, messages) = (self.name.clone(), context.messages.clone());
         let faults = self.faults.clone();
-        faults.reach(Point::FlipBegun);
         tokio::task::spawn_blocking(move || {
             let words = change.table.words();
             let result = publisher.publish_stepwise(words, &members, |step| {
@@ -139,7 +154,8 @@ impl Service {
             committed_at_ms: unix_ms(),
         };
         self.supersede(flip.to, context);
-        self.each_listener(flip.to, |listener| listener.end_drain());
+        self.note_return(flip.to);
+        self.prepare_all(flip.to);
         self.note(&committed.to, format!("working since epoch {}", flip.epoch));
         self.tell(flip.to, Event::Working, context);
         if let Some(asked) = asked {
@@ -156,13 +172,9 @@ impl Service {
         let Some(from) = flip.from else {
             return self.nothing_to_drain(committed, waiter, context);
         };
-        self.each_listener(from, |listener| listener.begin_drain());
+        self.prepare_all(from);
         self.tell(from, Event::Draining, context);
         let keep = asked.is_some_and(|asked| asked.keep);
-        self.remark_all(flip.to, MemberState::Registered);
-        if keep {
-            self.remark_all(from, MemberState::Kept);
-        }
         let members = self.plan.generation(from).map(|old| old.members.clone());
         // Those too that this agent has no duplicate of yet: what it cannot see is not drained.
         let endpoints = self.plan.endpoints();
@@ -207,17 +219,6 @@ impl Service {
                 let certificate = drain.certificate(DrainEnd::Superseded);
                 context.peers.send(waiter.peer, Reply::Drained(certificate));
             }
-        }
-    }
-
-    /// Notes for the agent that comes after what a generation's listeners are kept for.
-    fn remark_all(&mut self, id: GenerationId, state: MemberState) {
-        let members = self
-            .plan
-            .generation(id)
-            .map(|generation| generation.members.clone());
-        for member in members.unwrap_or_default() {
-            self.remark(member.slot, state);
         }
     }
 }

@@ -22,6 +22,7 @@ mod flip;
 mod handover;
 mod limits;
 mod metrics;
+mod notes;
 mod peers;
 mod queues;
 mod recovery;

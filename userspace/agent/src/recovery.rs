@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use synflip_abi::{MAX_SLOTS, Member as Note, MemberState};
+use synflip_abi::{MAX_ENDPOINTS, MAX_SLOTS, Member as Note, MemberState};
 use synflip_bpf::{BpfError, Publisher, Steering, service_dir, services};
 use synflip_plan::{GenerationId, Left, Phase, Slot, Table};
 use synflip_wire::{Committed, Event, Name};
@@ -83,6 +83,7 @@ fn listeners(steering: &mut Steering, kept: &Kept) -> Result<Vec<(Slot, Note)>, 
         match steering.member(slot)? {
             (Some(note), Some(cookie))
                 if note.cookie == cookie
+                    && note.endpoint < MAX_ENDPOINTS
                     && (note.state != MemberState::Tombstone || kept.contains_key(&cookie)) =>
             {
                 left.push((slot, note));
@@ -106,6 +107,8 @@ impl Service {
                 address: note.address,
                 generation: GenerationId(note.generation),
                 name: note.name().unwrap_or_default().to_owned(),
+                left_at: matches!(note.state, MemberState::Kept | MemberState::Leaving)
+                    .then_some(note.left_at),
                 keep: note.state == MemberState::Kept,
                 tombstone: note.state == MemberState::Tombstone,
             })
@@ -136,6 +139,7 @@ impl Service {
                 self.tables = open_tables(&self.name, &netns).ok();
             }
             self.custody.insert(*slot, listener);
+            self.prepare(*slot);
         }
     }
 

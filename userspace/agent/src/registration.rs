@@ -82,6 +82,9 @@ impl Service {
             self.note(&name, format!("registered {count} listeners"));
         } else {
             self.note(&name, format!("a process is back with {count} listeners"));
+            for slot in &joined.known {
+                self.prepare(*slot);
+            }
             self.greet(joined.generation, context);
         }
         self.faults.reach(Point::Registered);
@@ -123,6 +126,8 @@ impl Service {
             generation: generation.0,
             name: Note::name_bytes(self.generation_name(generation).as_str()),
             owner_uid: self.owner_uid,
+            left_at: 0,
+            defer_accept: 0,
         }
     }
 }
