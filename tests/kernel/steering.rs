@@ -66,6 +66,8 @@ impl Bench {
             generation: 1,
             name: Member::name_bytes("gen1"),
             owner_uid: 0,
+            left_at: 0,
+            defer_accept: 0,
         };
         self.steering.put(slot, &member, socket.as_fd())?;
         self.steering.attach(endpoint, socket.as_fd())?;

@@ -14,7 +14,7 @@ pub use members::{Member, MemberState};
 pub use table::{EPOCH_WORD, GENERATION_WORD, HEADER_WORDS, Span, TABLE_WORDS};
 
 /// Version of everything in this crate; part of the path under which maps are pinned.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Endpoints (protocol + local address) that one service can have.
 pub const MAX_ENDPOINTS: u32 = 16;

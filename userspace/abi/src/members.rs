@@ -19,17 +19,31 @@ pub struct Member {
     pub name: [u8; Self::NAME_BYTES],
     /// The service's owner.
     pub owner_uid: u32,
+    /// If its generation has been flipped away from: the low half of the count of flips that this
+    /// flip was to make; 0 if it has been retired.
+    pub left_at: u32,
+    /// What TCP_DEFER_ACCEPT was before a drain cleared it, in seconds; 0 if none has. At most
+    /// [`Self::MAX_DEFER_ACCEPT`].
+    pub defer_accept: u32,
 }
 
 /// What a slot is used for.
+///
+/// [`Self::Kept`] and [`Self::Leaving`] are noted *before* the flip away is published, so that
+/// they are not forgotten with an agent that dies right after it. Of the generation that the
+/// published table makes work they mean nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberState {
-    /// A listener of a generation that may be flipped to, works, or drains.
+    /// A listener of a generation that works, or has not worked yet.
     Registered = 1,
-    /// A listener of a generation that is kept for a rollback once it has drained.
+    /// A listener of a generation that has been flipped away from, and is kept for a rollback
+    /// once it has drained.
     Kept = 2,
     /// A drained listener kept open so that it stays the first of its hash bucket.
     Tombstone = 3,
+    /// A listener of a generation that has been flipped away from or retired, and is to close
+    /// once it has drained.
+    Leaving = 4,
 }
 
 const FAMILY_V4: u64 = 4;
@@ -45,6 +59,10 @@ impl Member {
     /// Longest name, in bytes.
     pub const NAME_BYTES: usize = 32;
 
+    /// Longest TCP_DEFER_ACCEPT, in seconds; the kernel's own bound is a fraction of it
+    /// (`retrans_to_secs` of 255 retransmissions).
+    pub const MAX_DEFER_ACCEPT: u32 = 0xff_ffff;
+
     /// The words that are stored in the map.
     pub fn pack(&self) -> [u64; Self::WORDS] {
         let (family, ip) = match self.address.ip() {
@@ -53,9 +71,11 @@ impl Member {
         };
         let mut words = Self::FREE;
         words[0] = self.cookie;
-        words[1] = (self.state as u64) << 32 | u64::from(self.owner_uid);
+        let defer_accept = u64::from(self.defer_accept & Self::MAX_DEFER_ACCEPT);
+        words[1] = (self.state as u64) << 56 | defer_accept << 32 | u64::from(self.owner_uid);
         words[2] = u64::from(self.endpoint) << 32 | u64::from(self.generation);
-        words[3] = family << 32 | u64::from(self.address.port());
+        let left_at = u64::from(self.left_at);
+        words[3] = left_at << 32 | family << 16 | u64::from(self.address.port());
         let bytes = ip.iter().chain(&self.name);
         for (at, byte) in bytes.enumerate() {
             words[4 + at / 8] |= u64::from(*byte) << (at % 8 * 8);
@@ -69,15 +89,16 @@ impl Member {
             |word: u64| (word >> 32) as u32,
             |word: u64| (word & 0xffff_ffff) as u32,
         );
-        let state = match high(words[1]) {
+        let state = match high(words[1]) >> 24 {
             1 => MemberState::Registered,
             2 => MemberState::Kept,
             3 => MemberState::Tombstone,
+            4 => MemberState::Leaving,
             _ => return None,
         };
         let byte = |at: usize| words[4 + at / 8].to_le_bytes()[at % 8];
         let ip = Ipv6Addr::from(core::array::from_fn::<u8, 16, _>(byte));
-        let ip = match words[3] >> 32 {
+        let ip = match words[3] >> 16 & 0xffff {
             FAMILY_V4 => IpAddr::V4(ip.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED)),
             FAMILY_V6 => IpAddr::V6(ip),
             _ => return None,
@@ -90,6 +111,8 @@ impl Member {
             generation: low(words[2]),
             name: core::array::from_fn(|at| byte(16 + at)),
             owner_uid: low(words[1]),
+            left_at: high(words[3]),
+            defer_accept: high(words[1]) & Self::MAX_DEFER_ACCEPT,
         })
     }
 
@@ -133,12 +156,14 @@ mod tests {
         ] {
             let member = Member {
                 cookie: u64::MAX,
-                state: MemberState::Kept,
+                state: MemberState::Leaving,
                 endpoint: 15,
                 address,
                 generation: 7,
                 name: Member::name_bytes(name),
                 owner_uid: u32::MAX,
+                left_at: u32::MAX - 1,
+                defer_accept: Member::MAX_DEFER_ACCEPT,
             };
             assert_eq!(Member::unpack(&member.pack()), Some(member));
             assert_eq!(member.name(), Some(name));

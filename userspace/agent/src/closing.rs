@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use synflip_abi::MemberState;
+use synflip_abi::{Member as Note, MemberState};
 use synflip_plan::{Closing, Member, Pending, Slot, close_order};
 
-use crate::{fdstore, registry::Context, service::Service};
+use crate::{fault::Point, fdstore, registry::Context, service::Service};
 
 /// Time between two looks at listeners that cannot be closed yet: how long a connection may wait
 /// on one before it is handed over.
@@ -98,9 +98,15 @@ impl Service {
     /// Closes the agent's duplicate, which is the last one if the server has closed its own.
     fn close(&mut self, slot: Slot, left: Pending) {
         // Out of the socket array first: nothing selects it, so no grace period is needed.
+        self.faults.reach(Point::BeforeClose);
         self.clear(slot);
+        self.faults.reach(Point::SlotEmptied);
         if let Some(listener) = self.custody.remove(&slot) {
-            fdstore::forget(listener.cookie);
+            let cookie = listener.cookie;
+            drop(listener);
+            self.faults.reach(Point::AfterClose);
+            fdstore::forget(cookie);
+            self.faults.reach(Point::StoreForgotten);
         }
         self.forced.remove(&slot);
         self.plan.closed(slot);
@@ -118,8 +124,12 @@ impl Service {
         {
             return;
         }
-        self.remark(member.slot, MemberState::Tombstone);
+        self.remark(member.slot, |note| Note {
+            state: MemberState::Tombstone,
+            ..note
+        });
         self.plan.bury(member.slot);
+        self.faults.reach(Point::Buried);
         tracing::debug!(service = %self.name, slot = member.slot, "kept as a tombstone");
     }
 

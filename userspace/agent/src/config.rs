@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use synflip_bpf::{Object, Variant};
 
+use crate::DieAt;
+
 /// How the agent is to run.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -23,6 +25,8 @@ pub struct Config {
     /// Have the kernel move what is pending on a listener that closes, if it can. Tests turn this
     /// off to be on a kernel before 5.14.
     pub migration: bool,
+    /// Where to die, as if killed. Only tests of what follows ask for it.
+    pub die_at: Option<DieAt>,
 }
 
 impl Config {

@@ -18,10 +18,21 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{error::chain, limits, peers::Outgoing, registry::Message};
+use crate::{
+    error::chain,
+    fault::{Faults, Point},
+    limits,
+    peers::Outgoing,
+    registry::Message,
+};
 
 /// Carries messages between one peer and the registry.
-pub(crate) async fn converse(stream: UnixStream, peer: ProcessId, messages: mpsc::Sender<Message>) {
+pub(crate) async fn converse(
+    stream: UnixStream,
+    peer: ProcessId,
+    messages: mpsc::Sender<Message>,
+    faults: Faults,
+) {
     let Ok(credentials) = stream.peer_cred() else {
         return;
     };
@@ -51,6 +62,9 @@ pub(crate) async fn converse(stream: UnixStream, peer: ProcessId, messages: mpsc
                 let Some(reply) = reply else { break None };
                 if let Err(error) = write(&stream, &reply).await {
                     break Some(error);
+                }
+                if let Some(point) = Point::sent(&reply.reply) {
+                    faults.reach(point);
                 }
             }
             read = read(&stream, &mut frames, &mut buffer, deadline) => {

@@ -29,8 +29,6 @@ pub(crate) struct Custody {
     pub(crate) cookie: u64,
     /// Its inode.
     pub(crate) inode: u64,
-    /// What TCP_DEFER_ACCEPT was before the drain cleared it.
-    cleared_defer_accept: Option<i32>,
 }
 
 /// Listeners share a reuseport group if they agree in all of this besides the address
@@ -132,7 +130,6 @@ impl Custody {
             identity,
             cookie,
             inode,
-            cleared_defer_accept: None,
         };
         Ok((custody, netns))
     }
@@ -167,23 +164,16 @@ impl Custody {
         ))
     }
 
-    /// Keeps TCP_DEFER_ACCEPT from holding a handshake back for minutes: with the option off, the
-    /// next SYN-ACK's acknowledgement completes it.
-    pub(crate) fn begin_drain(&mut self) -> std::io::Result<()> {
+    /// Its TCP_DEFER_ACCEPT, in seconds as the kernel rounds them.
+    pub(crate) fn defer_accept(&self) -> std::io::Result<u32> {
         let seconds = sys::defer_accept(self.fd.as_fd())?;
-        if seconds != 0 {
-            sys::set_defer_accept(self.fd.as_fd(), 0)?;
-            self.cleared_defer_accept = Some(seconds);
-        }
-        Ok(())
+        Ok(u32::try_from(seconds).unwrap_or(0))
     }
 
-    /// Gives the listener its options back: it works again.
-    pub(crate) fn end_drain(&mut self) -> std::io::Result<()> {
-        match self.cleared_defer_accept.take() {
-            Some(seconds) => sys::set_defer_accept(self.fd.as_fd(), seconds),
-            None => Ok(()),
-        }
+    /// Sets its TCP_DEFER_ACCEPT, in seconds.
+    pub(crate) fn set_defer_accept(&self, seconds: u32) -> std::io::Result<()> {
+        let seconds = libc::c_int::try_from(seconds).map_err(std::io::Error::other)?;
+        sys::set_defer_accept(self.fd.as_fd(), seconds)
     }
 
     /// Whether its server has shut it down: it no longer listens, whoever holds it.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use synflip_plan::{Pending, Slot};
 use synflip_wire::{DrainEnd, Event, Reply};
 
-use crate::{certificate::Drain, error::chain, registry::Context, service::Service};
+use crate::{certificate::Drain, error::chain, fault::Point, registry::Context, service::Service};
 
 impl Service {
     /// Reads what is pending on the listeners of the drains that are due.
@@ -54,6 +54,7 @@ impl Service {
         let mut came = false;
         for (slot, pending) in self.pending(&slots) {
             came |= drain.read(slot, pending);
+            self.faults.reach(Point::ReadingQueues);
         }
         for slot in drain.slots() {
             // Migrated by closing it: nothing is pending where nothing is.
@@ -102,6 +103,7 @@ impl Service {
         let (id, keep) = (drain.generation, drain.keep);
         let name = self.generation_name(id);
         self.plan.drained(id, keep);
+        self.faults.reach(Point::Drained);
         let (end, event) = if keep {
             (DrainEnd::Standby, Event::Standby)
         } else {

@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use synflip_abi::MemberState;
-use synflip_bpf::{BpfError, Published, Publisher};
+use synflip_bpf::{BpfError, Published, Publisher, Step};
 use synflip_plan::{Change, Flip, GenerationId, ProcessId, Target};
 use synflip_wire::{Committed, DrainEnd, Event, Refusal, Reply};
 
 use crate::{
     certificate::{Drain, Waiter},
     error::{chain, kernel, planned},
+    fault::Point,
     registry::{Context, Message},
     service::Service,
     timeline::unix_ms,
@@ -36,6 +37,22 @@ impl Service {
             .plan
             .begin_flip(target, if_epoch)
             .map_err(|error| planned(self.name.as_str(), &error))?;
+        self.faults.reach(Point::FlipBegun);
+        if let Some(Flip {
+            from: Some(from),
+            epoch,
+            ..
+        }) = change.flip
+        {
+            let keep = asked.is_some_and(|asked| asked.keep);
+            let state = if keep {
+                MemberState::Kept
+            } else {
+                MemberState::Leaving
+            };
+            self.note_departure(from, state, epoch);
+        }
+        self.faults.reach(Point::DepartureNoted);
         self.begin(change, context)?;
         self.asked = asked;
         Ok(())
@@ -63,8 +80,16 @@ impl Service {
             .map(|slot| (slot, cookie(slot)))
             .collect();
         let (service, messages) = (self.name.clone(), context.messages.clone());
+        let faults = self.faults.clone();
         tokio::task::spawn_blocking(move || {
-            let result = publisher.publish(change.table.words(), &members);
+            let words = change.table.words();
+            let result = publisher.publish_stepwise(words, &members, |step| {
+                faults.reach(match step {
+                    Step::Filled => Point::TableFilled,
+                    Step::Verified => Point::BeforePublish,
+                });
+            });
+            faults.reach(Point::AfterPublish);
             let message = Message::Published {
                 service,
                 publisher,
@@ -90,6 +115,7 @@ impl Service {
         match result {
             Ok(published) => {
                 self.plan.commit();
+                self.faults.reach(Point::CommitRecorded);
                 let listeners = change.table.all_slots().count();
                 match &change.flip {
                     Some(flip) => self.flipped(flip, listeners, published, asked, context),
@@ -137,7 +163,8 @@ impl Service {
             committed_at_ms: unix_ms(),
         };
         self.supersede(flip.to, context);
-        self.each_listener(flip.to, |listener| listener.end_drain());
+        self.note_return(flip.to);
+        self.prepare_all(flip.to);
         self.note(&committed.to, format!("working since epoch {}", flip.epoch));
         self.tell(flip.to, Event::Working, context);
         if let Some(asked) = asked {
@@ -154,13 +181,9 @@ impl Service {
         let Some(from) = flip.from else {
             return self.nothing_to_drain(committed, waiter, context);
         };
-        self.each_listener(from, |listener| listener.begin_drain());
+        self.prepare_all(from);
         self.tell(from, Event::Draining, context);
         let keep = asked.is_some_and(|asked| asked.keep);
-        self.remark_all(flip.to, MemberState::Registered);
-        if keep {
-            self.remark_all(from, MemberState::Kept);
-        }
         let members = self.plan.generation(from).map(|old| old.members.clone());
         // Those too that this agent has no duplicate of yet: what it cannot see is not drained.
         let endpoints = self.plan.endpoints();
@@ -182,6 +205,7 @@ impl Service {
             format!("draining: {queued} queued, {half_open} half-open"),
         );
         self.drains.push(drain);
+        self.faults.reach(Point::DrainBegun);
     }
 
     /// The first generation replaces nobody.
@@ -205,17 +229,6 @@ impl Service {
                 let certificate = drain.certificate(DrainEnd::Superseded);
                 context.peers.send(waiter.peer, Reply::Drained(certificate));
             }
-        }
-    }
-
-    /// Notes for the agent that comes after what a generation's listeners are kept for.
-    fn remark_all(&mut self, id: GenerationId, state: MemberState) {
-        let members = self
-            .plan
-            .generation(id)
-            .map(|generation| generation.members.clone());
-        for member in members.unwrap_or_default() {
-            self.remark(member.slot, state);
         }
     }
 }

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd};
 use synflip_plan::{ProcessId, Slot};
 use synflip_wire::{MAX_FDS, Reply};
 
-use crate::{custody::Custody, limits, peers::Peers, registry::Context, service::Service};
+use crate::{
+    custody::Custody, fault::Point, limits, peers::Peers, registry::Context, service::Service,
+};
 
 /// An accepted connection that no server has taken yet.
 #[derive(Debug)]
@@ -65,7 +67,10 @@ impl Service {
         }
         while self.on_their_way.len() < limits::ON_THEIR_WAY {
             match self.custody.get(&slot).map(Custody::accept) {
-                Some(Ok(Some(connection))) => self.on_their_way.add(connection, address),
+                Some(Ok(Some(connection))) => {
+                    self.on_their_way.add(connection, address);
+                    self.faults.reach(Point::Accepted);
+                }
                 Some(Ok(None)) | None => break,
                 Some(Err(error)) => {
                     tracing::warn!(service = %self.name, slot, "accepting what is left: {error}");
@@ -133,6 +138,7 @@ impl Service {
                 self.on_their_way.by_id.remove(id);
             }
         }
+        self.faults.reach(Point::Taken);
     }
 
     /// A process has gone without taking them: others are to.

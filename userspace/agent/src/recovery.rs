@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use synflip_abi::{MAX_SLOTS, Member as Note, MemberState};
+use synflip_abi::{MAX_ENDPOINTS, MAX_SLOTS, Member as Note, MemberState};
 use synflip_bpf::{BpfError, Publisher, Steering, service_dir, services};
 use synflip_plan::{GenerationId, Left, Phase, Slot, Table};
 use synflip_wire::{Committed, Event, Name};
@@ -12,6 +12,7 @@ use crate::{
     certificate::Drain,
     custody::Custody,
     error::chain,
+    fault::Point,
     fdstore::{self, Kept},
     registry::{Context, Registry},
     requests::open_tables,
@@ -49,13 +50,22 @@ impl Registry {
                 Err(error) => return Err(error.into()),
             };
             let left = listeners(&mut steering, &kept)?;
+            self.context.faults.reach(Point::Recovering);
             let (Ok(parsed), Some((_, first))) = (name.parse::<Name>(), left.first()) else {
                 steering.unpin()?;
                 tracing::info!(service = name, "pins removed: no listener of it is open");
                 continue;
             };
-            let mut service = restore(parsed.clone(), first.owner_uid, &left, steering, publisher)?;
+            let mut service = Service::new(
+                parsed.clone(),
+                first.owner_uid,
+                steering,
+                publisher,
+                self.context.faults.clone(),
+            );
+            service.restore(&left)?;
             service.resume_custody(&left, &mut kept);
+            self.context.faults.reach(Point::Restored);
             self.services.insert(parsed, service);
         }
         // No pin knows these any more.
@@ -73,6 +83,7 @@ fn listeners(steering: &mut Steering, kept: &Kept) -> Result<Vec<(Slot, Note)>, 
         match steering.member(slot)? {
             (Some(note), Some(cookie))
                 if note.cookie == cookie
+                    && note.endpoint < MAX_ENDPOINTS
                     && (note.state != MemberState::Tombstone || kept.contains_key(&cookie)) =>
             {
                 left.push((slot, note));
@@ -84,36 +95,33 @@ fn listeners(steering: &mut Steering, kept: &Kept) -> Result<Vec<(Slot, Note)>, 
     Ok(left)
 }
 
-fn restore(
-    name: Name,
-    owner_uid: u32,
-    notes: &[(Slot, Note)],
-    steering: Steering,
-    publisher: Publisher,
-) -> Result<Service, BpfError> {
-    let left: Vec<Left> = notes
-        .iter()
-        .map(|(slot, note)| Left {
-            slot: *slot,
-            cookie: note.cookie,
-            endpoint: note.endpoint,
-            address: note.address,
-            generation: GenerationId(note.generation),
-            name: note.name().unwrap_or_default().to_owned(),
-            keep: note.state == MemberState::Kept,
-            tombstone: note.state == MemberState::Tombstone,
-        })
-        .collect();
-    let published = publisher.published()?.and_then(Table::from_words);
-    let mut service = Service::new(name, owner_uid, steering, publisher);
-    service.plan = synflip_plan::Service::restored(published, &left);
-    service.resume_drains(&left);
-    let count = left.len();
-    tracing::info!(service = %service.name, listeners = count, "taken up where it was left");
-    Ok(service)
-}
-
 impl Service {
+    /// Makes the plan what it was, and goes on with its drains.
+    fn restore(&mut self, notes: &[(Slot, Note)]) -> Result<(), BpfError> {
+        let left: Vec<Left> = notes
+            .iter()
+            .map(|(slot, note)| Left {
+                slot: *slot,
+                cookie: note.cookie,
+                endpoint: note.endpoint,
+                address: note.address,
+                generation: GenerationId(note.generation),
+                name: note.name().unwrap_or_default().to_owned(),
+                left_at: matches!(note.state, MemberState::Kept | MemberState::Leaving)
+                    .then_some(note.left_at),
+                keep: note.state == MemberState::Kept,
+                tombstone: note.state == MemberState::Tombstone,
+            })
+            .collect();
+        let published = self.publisher.as_ref().map(Publisher::published);
+        let published = published.transpose()?.flatten().and_then(Table::from_words);
+        self.plan = synflip_plan::Service::restored(published, &left);
+        self.resume_drains(&left);
+        let listeners = left.len();
+        tracing::info!(service = %self.name, listeners, "taken up where it was left");
+        Ok(())
+    }
+
     /// Takes the listeners that systemd has kept back into custody.
     fn resume_custody(&mut self, notes: &[(Slot, Note)], kept: &mut Kept) {
         for (slot, note) in notes {
@@ -131,6 +139,7 @@ impl Service {
                 self.tables = open_tables(&self.name, &netns).ok();
             }
             self.custody.insert(*slot, listener);
+            self.prepare(*slot);
         }
     }
 

@@ -14,6 +14,7 @@ use synflip_wire::{ErrorCode, ListenerSpec, Name, Refusal};
 use crate::{
     custody::Custody,
     error::{kernel, planned},
+    fault::Point,
     fdstore, limits,
     registry::Context,
     service::Service,
@@ -71,7 +72,10 @@ impl Service {
             return Err(kernel(&error));
         }
         let count = listeners.len();
-        listeners.iter().for_each(fdstore::keep);
+        for listener in &listeners {
+            fdstore::keep(listener);
+            self.faults.reach(Point::Stored);
+        }
         self.custody
             .extend(joined.slots.iter().copied().zip(listeners));
         let name = self.generation_name(joined.generation);
@@ -79,8 +83,12 @@ impl Service {
             self.note(&name, format!("registered {count} listeners"));
         } else {
             self.note(&name, format!("a process is back with {count} listeners"));
+            for slot in &joined.known {
+                self.prepare(*slot);
+            }
             self.greet(joined.generation, context);
         }
+        self.faults.reach(Point::Registered);
         Ok(name)
     }
 
@@ -94,11 +102,15 @@ impl Service {
             if !joined.known.contains(slot) {
                 self.exhume(listener.cookie);
                 let note = self.note_of(joined.generation, endpoint, listener);
-                self.steering.put(*slot, &note, listener.as_fd())?;
+                self.steering.fill(*slot, listener.as_fd())?;
+                self.faults.reach(Point::SlotFilled);
+                self.steering.note(*slot, Some(&note))?;
+                self.faults.reach(Point::NoteWritten);
             }
             // The group may be new, or a member of it may have changed its program.
             if !attached.contains(&endpoint) {
                 self.steering.attach(endpoint, listener.as_fd())?;
+                self.faults.reach(Point::Attached);
                 attached.push(endpoint);
             }
         }
@@ -134,6 +146,8 @@ impl Service {
             generation: generation.0,
             name: Note::name_bytes(self.generation_name(generation).as_str()),
             owner_uid: self.owner_uid,
+            left_at: 0,
+            defer_accept: 0,
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     Config,
+    fault::{Faults, Point},
     peers::{Outgoing, Peer, Peers},
     service::Service,
     status,
@@ -59,6 +60,7 @@ pub(crate) struct Context {
     /// Whether what is queued on a listener moves when it is closed, and wakes whom it comes to.
     pub(crate) migrates: bool,
     pub(crate) tombstones: bool,
+    pub(crate) faults: Faults,
 }
 
 /// All state of the agent.
@@ -78,6 +80,7 @@ impl Registry {
         messages: mpsc::Sender<Message>,
     ) -> Self {
         let tombstones = config.tombstones;
+        let faults = Faults::new(config.die_at);
         Self {
             config,
             services: BTreeMap::new(),
@@ -87,6 +90,7 @@ impl Registry {
                 variant,
                 migrates,
                 tombstones,
+                faults,
             },
             started_at_ms: crate::timeline::unix_ms(),
         }
@@ -173,6 +177,7 @@ impl Registry {
             service.settle(now, self.config.hold, &mut self.context);
         }
         for (name, service) in self.services.extract_if(.., |_, service| service.is_over()) {
+            self.context.faults.reach(Point::BeforeUnpin);
             match service.steering.unpin() {
                 Ok(()) => tracing::info!(service = %name, "service over"),
                 Err(error) => tracing::warn!(service = %name, "{error}"),

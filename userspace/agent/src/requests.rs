@@ -10,7 +10,7 @@ use synflip_plan::ProcessId;
 use synflip_wire::{ErrorCode, Name, Refusal, Register, Reply, Request};
 
 use crate::{
-    error::kernel, flip::Asked, limits, queues::ListenTables, registration::inspect,
+    error::kernel, fault::Point, flip::Asked, limits, queues::ListenTables, registration::inspect,
     registry::Registry, service::Service, status,
 };
 
@@ -117,6 +117,7 @@ impl Registry {
         }
         let generation = member_of.map(|(_, joined)| joined).or(generation);
         let (listeners, netns) = inspect(&listeners, fds)?;
+        self.context.faults.reach(Point::ListenersTaken);
         match self.services.get(&name) {
             Some(service) if uid != service.owner_uid && uid != 0 => {
                 return Err(not_allowed(&name, uid, service.owner_uid));
@@ -153,7 +154,9 @@ impl Registry {
         let (steering, publisher) =
             Steering::open(dir, self.config.object.clone(), self.context.variant)
                 .map_err(|error| kernel(&error))?;
-        let service = Service::new(name.clone(), uid, steering, publisher);
+        let faults = self.context.faults.clone();
+        faults.reach(Point::ServiceFounded);
+        let service = Service::new(name.clone(), uid, steering, publisher, faults);
         self.services.insert(name.clone(), service);
         tracing::info!(service = %name, owner_uid = uid, "new service");
         Ok(())

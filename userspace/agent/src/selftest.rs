@@ -130,6 +130,8 @@ fn migration(config: &Config, variant: Variant, dir: PathBuf) -> Result<Option<b
                 generation: 0,
                 name: Member::name_bytes("selftest"),
                 owner_uid: 0,
+                left_at: 0,
+                defer_accept: 0,
             };
             steering.put(slot, &member, socket.as_fd())?;
             cookies.push((slot, cookie));

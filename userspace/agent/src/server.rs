@@ -20,6 +20,7 @@ use tokio::{
 use crate::{
     AgentError, Config,
     connection::{converse, refuse},
+    fault::Faults,
     fdstore, limits, metrics, peers,
     registry::{Message, Registry},
     selftest,
@@ -58,6 +59,7 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     };
     let migrates = facts.migration_wakes == Some(true);
     let mut registry = Registry::new(config, variant, migrates, messages.clone());
+    let faults = registry.context.faults.clone();
     registry.recover(fdstore::take_back())?;
     let registry = tokio::spawn(registry.run(inbox));
     if let Some(metrics) = metrics {
@@ -68,7 +70,7 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
 
     tokio::select! {
-        () = accept(listener, messages.clone()) => {}
+        () = accept(listener, messages.clone(), faults) => {}
         _ = terminate.recv() => tracing::info!("SIGTERM"),
         _ = interrupt.recv() => tracing::info!("SIGINT"),
     }
@@ -81,7 +83,7 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
 }
 
 /// Takes connections for as long as the agent runs.
-async fn accept(listener: UnixListener, messages: mpsc::Sender<Message>) {
+async fn accept(listener: UnixListener, messages: mpsc::Sender<Message>, faults: Faults) {
     let places = Arc::new(Semaphore::new(limits::CONNECTIONS));
     loop {
         let stream = match listener.accept().await {
@@ -98,9 +100,9 @@ async fn accept(listener: UnixListener, messages: mpsc::Sender<Message>) {
             refuse(stream, Refusal::new(ErrorCode::LimitReached, text)).await;
             continue;
         };
-        let messages = messages.clone();
+        let (messages, faults) = (messages.clone(), faults.clone());
         tokio::spawn(async move {
-            converse(stream, peers::new_id(), messages).await;
+            converse(stream, peers::new_id(), messages, faults).await;
             drop(place);
         });
     }

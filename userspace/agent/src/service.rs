@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use synflip_abi::{Member as Note, MemberState};
+use synflip_abi::MemberState;
 use synflip_bpf::{Publisher, Steering};
 use synflip_plan::{GenerationId, Pending, PlanError, ProcessId, Slot};
 use synflip_wire::{Event, Name, Refusal, Reply};
@@ -15,6 +15,7 @@ use crate::{
     certificate::Drain,
     custody::Custody,
     error::{chain, planned},
+    fault::{Faults, Point},
     flip::Asked,
     handover::OnTheirWay,
     queues::ListenTables,
@@ -54,6 +55,7 @@ pub(crate) struct Service {
     pub(crate) relays: Relays,
     /// Listeners to close whatever is pending on them.
     pub(crate) forced: BTreeSet<Slot>,
+    pub(crate) faults: Faults,
 }
 
 impl Service {
@@ -62,6 +64,7 @@ impl Service {
         owner_uid: u32,
         steering: Steering,
         publisher: Publisher,
+        faults: Faults,
     ) -> Self {
         Self {
             name,
@@ -82,6 +85,7 @@ impl Service {
             on_their_way: OnTheirWay::default(),
             relays: Relays::default(),
             forced: BTreeSet::new(),
+            faults,
         }
     }
 
@@ -89,6 +93,7 @@ impl Service {
     pub(crate) fn ready(&mut self, process: ProcessId, generation: &Name) {
         self.plan.ready(process);
         self.note(generation, "ready");
+        self.faults.reach(Point::ReadyNoted);
     }
 
     /// A process no longer accepts.
@@ -111,6 +116,7 @@ impl Service {
             "a process is gone"
         };
         self.note(generation, what);
+        self.faults.reach(Point::ProcessGone);
     }
 
     /// What is pending on these listeners, in the order of their hash buckets; those whose state
@@ -180,6 +186,7 @@ impl Service {
             .retire(generation.as_str(), force)
             .map_err(refuse)?;
         self.supersede(id, context);
+        self.note_departure(id, MemberState::Leaving, 0);
         if force && let Some(generation) = self.plan.generation(id) {
             self.forced
                 .extend(generation.members.iter().map(|member| member.slot));
@@ -206,42 +213,12 @@ impl Service {
         }
     }
 
-    pub(crate) fn each_listener(
-        &mut self,
-        id: GenerationId,
-        mut action: impl FnMut(&mut Custody) -> std::io::Result<()>,
-    ) {
-        let Some(generation) = self.plan.generation(id) else {
-            return;
-        };
-        for member in &generation.members {
-            let Some(listener) = self.custody.get_mut(&member.slot) else {
-                continue;
-            };
-            if let Err(error) = action(listener) {
-                tracing::warn!(slot = member.slot, "TCP_DEFER_ACCEPT: {error}");
-            }
-        }
-    }
-
     /// The number of the endpoint with this address.
     pub(crate) fn endpoint(&self, address: SocketAddr) -> Option<u32> {
         (0..)
             .zip(self.plan.endpoints())
             .find(|(_, known)| **known == address)
             .map(|(e, _)| e)
-    }
-
-    /// Notes another use of a slot for the agent that comes after.
-    pub(crate) fn remark(&mut self, slot: Slot, state: MemberState) {
-        let noted = match self.steering.member(slot) {
-            Ok((Some(note), _)) => self.steering.note(slot, Some(&Note { state, ..note })),
-            Ok((None, _)) => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = noted {
-            tracing::warn!(service = %self.name, slot, "{}", chain(&error));
-        }
     }
 
     /// Empties a slot; its listener is no longer selected by anything.

@@ -18,5 +18,5 @@ pub use counters::{Outcomes, Selections};
 pub use error::BpfError;
 pub use object::{Object, Variant};
 pub use probe::{Privilege, Probe, probe};
-pub use publish::{Published, Publisher};
+pub use publish::{Published, Publisher, Step};
 pub use steering::Steering;

@@ -17,6 +17,15 @@ pub struct Published {
     pub took: Duration,
 }
 
+/// What has been done of a publication, the last step left out: then it has returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The table is filled.
+    Filled,
+    /// Each of its slots holds the listener that is meant.
+    Verified,
+}
+
 /// Publishes slot tables.
 #[derive(Debug)]
 pub struct Publisher {
@@ -43,13 +52,28 @@ impl Publisher {
         words: &[u32],
         members: &[(u32, u64)],
     ) -> Result<Published, BpfError> {
+        self.publish_stepwise(words, members, |_| {})
+    }
+
+    /// The same, telling of each step when it has been done.
+    ///
+    /// # Errors
+    /// Those of [`Self::publish`].
+    pub fn publish_stepwise(
+        &mut self,
+        words: &[u32],
+        members: &[(u32, u64)],
+        mut done: impl FnMut(Step),
+    ) -> Result<Published, BpfError> {
         let begun = Instant::now();
         let table = Self::fill(words)?;
+        done(Step::Filled);
         for (slot, cookie) in members {
             if self.sockets.cookie(*slot)? != Some(*cookie) {
                 return Err(BpfError::ListenerGone { slot: *slot });
             }
         }
+        done(Step::Verified);
         self.tables
             .set(PUBLISHED, &table, 0)
             .map_err(BpfError::map("updating", TABLES))?;

@@ -162,20 +162,29 @@ impl Steering {
         })
     }
 
-    /// Puts a listening socket into a free slot and notes what it is.
+    /// Puts a listening socket into a free slot and notes what it is: [`Self::fill`], then
+    /// [`Self::note`].
     ///
     /// # Errors
-    /// When the kernel refuses: another program's socket array has the listener already (EBUSY),
-    /// or it is not listening or not SO_REUSEPORT (EINVAL). The slot is empty then.
+    /// Those of the two.
     pub fn put(
         &mut self,
         slot: u32,
         member: &Member,
         listener: BorrowedFd<'_>,
     ) -> Result<(), BpfError> {
-        self.counters.reset(slot)?;
-        self.sockets.put(slot, listener)?;
+        self.fill(slot, listener)?;
         self.note(slot, Some(member))
+    }
+
+    /// Puts a listening socket into a free slot.
+    ///
+    /// # Errors
+    /// When the kernel refuses: another program's socket array has the listener already (EBUSY),
+    /// or it is not listening or not SO_REUSEPORT (EINVAL). The slot is empty then.
+    pub fn fill(&mut self, slot: u32, listener: BorrowedFd<'_>) -> Result<(), BpfError> {
+        self.counters.reset(slot)?;
+        self.sockets.put(slot, listener)
     }
 
     /// Notes what a slot is used for, for the agent that comes after.

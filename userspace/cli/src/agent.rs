@@ -40,6 +40,7 @@ pub(crate) fn run(args: AgentArgs, socket: PathBuf) -> anyhow::Result<Done> {
         object,
         tombstones: !args.no_tombstones,
         migration: !args.no_migration,
+        die_at: args.die_at,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
-use synflip_agent::Config;
+use synflip_agent::{Config, DieAt};
 use synflip_bpf::DEFAULT_BPFFS;
 use synflip_wire::{DEFAULT_SOCKET, Name, SOCKET_ENV};
 
@@ -77,6 +77,9 @@ pub(crate) struct AgentArgs {
     /// Do without migration, as kernels before 5.14 have to: for tests on a later one.
     #[arg(long, hide = true)]
     pub(crate) no_migration: bool,
+    /// Die as if killed, the Nth time that a point is reached: for tests of what comes after.
+    #[arg(long, value_name = "POINT[:N]", hide = true)]
+    pub(crate) die_at: Option<DieAt>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -19,6 +19,7 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<Done> {
         object: Object::default(),
         tombstones: true,
         migration: true,
+        die_at: None,
     };
     let report = examine(&config);
     if args.json {

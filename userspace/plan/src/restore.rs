@@ -19,6 +19,9 @@ pub struct Left {
     pub generation: GenerationId,
     /// Its generation's name.
     pub name: String,
+    /// If its generation has been flipped away from: the low half of the count of flips that this
+    /// made; 0 if it has been retired.
+    pub left_at: Option<u32>,
     /// Whether its generation is to be kept for a rollback once it has drained.
     pub keep: bool,
     /// Whether it is open only because it is the first of its hash bucket.
@@ -29,8 +32,8 @@ impl Service {
     /// A service as the kernel has it: the published table, and the listeners that are open.
     ///
     /// Their processes are [`ProcessId::ABSENT`] until they come back, and count as serving until
-    /// then: nothing changes for new connections. The generation that the table names works, older
-    /// ones drain, newer ones have to say again that they are ready.
+    /// then: nothing changes for new connections. The generation that the table names works,
+    /// those that were flipped away from drain, others have to say again that they are ready.
     pub fn restored(published: Option<Table>, left: &[Left]) -> Self {
         let mut service = Self::new();
         if let Some(table) = published.filter(|table| !table.is_empty()) {
@@ -44,12 +47,12 @@ impl Service {
             service.take_over(listener);
         }
         service.generations.sort_by_key(|generation| generation.id);
-        let older = service
-            .generations
-            .iter()
-            .rev()
-            .find(|g| g.phase == Phase::Draining);
-        service.previous = older.map(|generation| generation.id);
+        let (working, epoch) = (service.working, service.epoch);
+        let left_last = left.iter().find(|listener| {
+            working.is_some_and(|working| working != listener.generation)
+                && listener.left_at.map(u64::from) == Some(epoch)
+        });
+        service.previous = left_last.map(|listener| listener.generation);
         service
     }
 
@@ -65,7 +68,7 @@ impl Service {
         self.last_id = self.last_id.max(left.generation.0);
         let phase = match self.working {
             Some(working) if left.generation == working => Phase::Working,
-            Some(working) if left.generation < working => Phase::Draining,
+            Some(_) if left.left_at.is_some() => Phase::Draining,
             _ => Phase::Registered,
         };
         let member = Member {
@@ -89,7 +92,13 @@ impl Service {
             .iter_mut()
             .find(|generation| generation.id == left.generation)
         {
-            Some(generation) => generation.members.push(member),
+            Some(generation) => {
+                generation.members.push(member);
+                // One that joined later may not have been noted as leaving.
+                if phase == Phase::Draining {
+                    generation.phase = phase;
+                }
+            }
             None => self.generations.push(Generation {
                 id: left.generation,
                 name: left.name.clone(),
@@ -124,6 +133,7 @@ mod tests {
             address: SocketAddr::from(([127, 0, 0, 1], 80)),
             generation: GenerationId(generation),
             name: format!("gen{generation}"),
+            left_at: None,
             keep: false,
             tombstone: false,
         }
@@ -132,7 +142,11 @@ mod tests {
     #[test]
     fn a_restored_service_is_what_it_was() {
         let table = Table::new([[2, 3].as_slice()]).of(GenerationId(2), 5);
-        let all = [left(0, 1), left(2, 2), left(3, 2), left(4, 3)];
+        let old = Left {
+            left_at: Some(5),
+            ..left(0, 1)
+        };
+        let all = [old, left(2, 2), left(3, 2), left(4, 3)];
         let mut service = Service::restored(Some(table), &all);
         let phases: Vec<_> = service.generations().iter().map(|g| g.phase).collect();
         assert_eq!(phases, [Phase::Draining, Phase::Working, Phase::Registered]);
@@ -140,6 +154,7 @@ mod tests {
             (service.working(), service.epoch()),
             (Some(GenerationId(2)), 5)
         );
+        assert_eq!(service.previous(), Some(GenerationId(1)));
         // Nobody is back, and nothing is to change.
         assert_eq!(service.begin_refresh(), None);
 

@@ -420,6 +420,7 @@ impl Model for Protocol {
                             address: address(),
                             generation: state.listeners[generation].generation?,
                             name: name(generation),
+                            left_at: None,
                             keep: false,
                             tombstone: false,
                         })
