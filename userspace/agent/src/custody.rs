@@ -7,11 +7,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use rustix::{
-    fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat},
-    io::Errno,
-    net::{SocketFlags, accept_with},
-};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat};
 use socket2::{Domain, Protocol, SockRef, Type};
 use synflip_wire::{ErrorCode, Refusal};
 
@@ -181,20 +177,16 @@ impl Custody {
         matches!(SockRef::from(&self.fd).is_listener(), Ok(false))
     }
 
-    /// Takes a connection off its queue; none if the queue is empty. Never blocks.
+    /// A duplicate for a process that is to accept what is queued on it.
     ///
-    /// Only for a listener that no process serves: it is put into non-blocking mode, which all
-    /// who hold it share.
-    pub(crate) fn accept(&self) -> std::io::Result<Option<OwnedFd>> {
+    /// Only of a listener that no process serves: it is put into non-blocking mode, which all who
+    /// hold it share.
+    pub(crate) fn lend(&self) -> std::io::Result<OwnedFd> {
         let flags = fcntl_getfl(&self.fd)?;
         if !flags.contains(OFlags::NONBLOCK) {
             fcntl_setfl(&self.fd, flags | OFlags::NONBLOCK)?;
         }
-        match accept_with(&self.fd, SocketFlags::CLOEXEC) {
-            Ok(connection) => Ok(Some(connection)),
-            Err(Errno::AGAIN) => Ok(None),
-            Err(errno) => Err(errno.into()),
-        }
+        self.fd.try_clone()
     }
 
     /// The accept queue's length by another way than the table's.

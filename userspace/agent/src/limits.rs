@@ -22,6 +22,3 @@ pub(crate) const TIMELINE: usize = 128;
 
 /// Connections to the metrics address at one time.
 pub(crate) const SCRAPES: usize = 16;
-
-/// Connections of a service that have been accepted for others and not been taken yet.
-pub(crate) const ON_THEIR_WAY: usize = 1024;

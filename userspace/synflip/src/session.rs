@@ -155,32 +155,45 @@ impl Session {
             }
             wanted
         });
-        if ready {
-            client.send(&Request::Ready, &[])?;
-        }
-        loop {
-            match client.receive_with_fds(Some(Duration::ZERO)) {
-                Ok((Reply::Done, _)) => self.accepted(),
-                Ok((Reply::Refused(refusal), _)) => self.refused(refusal)?,
-                Ok((Reply::Connections { address, ids }, fds)) => {
-                    let connections = ids.into_iter().zip(fds).collect();
-                    if !self.shared.hand_over(address, connections) {
-                        // The agent still has them, and finds somebody else when this one leaves.
-                        log::warn!("synflip: connections to {address} came, where nobody accepts");
-                    }
-                }
-                Ok((other, _)) => self.note(other),
-                Err(WireError::TimedOut) => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let ids = self.shared.taken();
+        let said = if ready {
+            client.send(&Request::Ready, &[])
+        } else {
+            Ok(())
+        };
+        // What an agent has said before it died is there still, and may be somebody's queue.
+        self.listen(&mut client)?;
+        said?;
+        let ids = self.shared.loans.ended();
         if !ids.is_empty() {
-            client.send(&Request::Took { ids }, &[])?;
+            let said = client.send(&Request::Emptied { ids }, &[]);
+            if said.is_err() {
+                self.listen(&mut client)?;
+            }
+            said?;
         }
         self.client = Some(client);
         self.sleep(None);
         Ok(())
+    }
+
+    /// Reads all that the agent has said.
+    fn listen(&mut self, client: &mut Client) -> Result<(), Failure> {
+        loop {
+            match client.receive_with_fds(Some(Duration::ZERO)) {
+                Ok((Reply::Done, _)) => self.accepted(),
+                Ok((Reply::Refused(refusal), _)) => self.refused(refusal)?,
+                Ok((Reply::Queue { address, id }, fds)) => {
+                    for listener in fds {
+                        if !self.shared.lend(address, id, listener) {
+                            log::warn!("synflip: a queue of {address} came, where nobody accepts");
+                        }
+                    }
+                }
+                Ok((other, _)) => self.note(other),
+                Err(WireError::TimedOut) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Sleeps, and connects again when it is time to.
@@ -276,6 +289,7 @@ impl Session {
 
     /// Closes the listeners, then says so.
     fn finish(&mut self, (end, sockets): (End, Vec<Socket>)) {
+        self.shared.loans.clear();
         drop(sockets);
         let Some(mut client) = self.client.take().filter(|_| end == End::Closed) else {
             return;

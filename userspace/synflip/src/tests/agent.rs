@@ -3,7 +3,7 @@
 use std::{
     net::{SocketAddr, TcpListener},
     os::{
-        fd::OwnedFd,
+        fd::{BorrowedFd, OwnedFd},
         unix::net::{UnixListener, UnixStream},
     },
     path::PathBuf,
@@ -161,6 +161,15 @@ impl Peer {
     pub(super) fn say(&self, reply: Reply) {
         let frame = frame::encode(&reply, 0, MAX_REPLY).unwrap();
         assert_eq!(send(&self.stream, &frame, &[]).unwrap(), frame.len());
+    }
+
+    /// Lends a listener to the accept loops of an address.
+    pub(super) fn lend(&self, address: SocketAddr, id: u64, listener: BorrowedFd<'_>) {
+        let frame = frame::encode(&Reply::Queue { address, id }, 1, MAX_REPLY).unwrap();
+        assert_eq!(
+            send(&self.stream, &frame, &[listener]).unwrap(),
+            frame.len()
+        );
     }
 
     pub(super) fn event(&self, event: Event) {
