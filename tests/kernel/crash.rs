@@ -104,15 +104,16 @@ fn a_handshake_outlives_its_server() -> Result<()> {
     Ok(())
 }
 
-fn what_was_handed_to_a_process_that_dies_first_goes_to_the_next() -> Result<()> {
+fn what_was_lent_to_a_process_that_dies_first_goes_to_the_next() -> Result<()> {
     let bed = Bed::new()?;
     let first = bed.first(&["--stop-accepting"])?;
     let waiting = bed.clients(20)?;
-    // It is given them, and takes none.
+    // It is lent the queue, and accepts nothing.
     let second = bed.generation(2, &["--stop-accepting"])?;
     first.signal(Signal::KILL)?;
-    bed.until("all are handed over", |service| {
-        works(service, "gen2") && find(service, "gen1").is_none()
+    bed.until("the second works", |service| works(service, "gen2"))?;
+    synflip_tests::wait::until("the queues are lent", SOON, || {
+        bed.agent.log().matches("its queue is lent").count() == 2
     })?;
     let _third = bed.generation(3, &[])?;
     second.signal(Signal::KILL)?;
@@ -195,7 +196,7 @@ mod tests {
         connections_wait_for_a_generation_that_comes_within_the_hold_time
         after_the_hold_time_nothing_is_left_behind
         a_handshake_outlives_its_server
-        what_was_handed_to_a_process_that_dies_first_goes_to_the_next
+        what_was_lent_to_a_process_that_dies_first_goes_to_the_next
         a_drain_goes_on_after_the_agent_was_killed
         clients_do_not_notice_that_the_agent_dies
         a_flip_away_from_those_who_are_not_back_waits_for_them

@@ -27,7 +27,7 @@ struct Session {
     client: Client,
     /// What the agent has said of the generation.
     told: Vec<Event>,
-    /// Connections that it has been handed.
+    /// Connections from queues that it was lent.
     handed: Vec<OwnedFd>,
 }
 
@@ -204,9 +204,15 @@ impl Session {
         let (reply, fds) = self.client.receive_with_fds(Some(SOON))?;
         match reply {
             Reply::Event(event) => self.told.push(event),
-            Reply::Connections { ids, .. } => {
-                self.handed.extend(fds);
-                self.client.send(&Request::Took { ids }, &[])?;
+            Reply::Queue { id, .. } => {
+                for lent in fds {
+                    let lent = Socket::from(lent);
+                    while let Ok((connection, _)) = lent.accept() {
+                        self.handed.push(connection.into());
+                    }
+                }
+                let ids = vec![id];
+                self.client.send(&Request::Emptied { ids }, &[])?;
             }
             other => return Ok(Some(other)),
         }

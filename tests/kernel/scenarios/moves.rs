@@ -67,7 +67,7 @@ fn what_is_pending_moves_without_an_agent() -> Result<()> {
 }
 
 /// The agent's duplicate keeps the listener of a dead server open: what is queued on it, and what
-/// comes to be queued, is accepted by the agent and handed over.
+/// comes to be queued, is accepted by the next, which is lent it.
 fn what_is_pending_on_a_killed_server_is_handed_over() -> Result<()> {
     for regime in REGIMES {
         both(|family| {

@@ -17,16 +17,15 @@ const AGAIN: Duration = Duration::from_millis(10);
 impl Service {
     /// Closes the listeners that are neither served nor in a table, as far as that is safe.
     ///
-    /// What is queued on one is accepted here and handed over to the working generation. Only for
-    /// servers that cannot be handed anything the kernel is left to move the queue when the
-    /// listener is closed: a handshake that ends during the close can be lost, and nothing moves
-    /// while anybody else still holds the listener open. Where it does not move it, or not yet,
-    /// the connections are relayed. A listener goes when nothing is left, but
+    /// One that has something queued is lent to the working generation. Only for servers that
+    /// cannot be lent anything the kernel is left to move the queue when the listener is closed: a
+    /// handshake that ends during the close can be lost, and nothing moves while anybody else
+    /// still holds the listener open. Where it does not move it, or not yet, the connections are
+    /// relayed. A listener goes when nothing is left and nobody has it, but
     /// never the first of its hash bucket (`synflip_plan::close_order`), which stays as a
     /// tombstone.
     pub(crate) fn close_unneeded(&mut self, now: Instant, context: &mut Context) {
         self.close_again = None;
-        self.hand_over(context);
         let unneeded = self.plan.unneeded();
         if unneeded.is_empty() || self.plan.is_committing() {
             return;
@@ -55,10 +54,11 @@ impl Service {
                     .as_ref()
                     .is_some_and(|g| !g.eligible(member.endpoint).is_empty());
             let empty = its.is_some_and(|pending| pending.is_empty());
-            if empty || moves || self.forced.contains(&member.slot) {
+            let ours_is_last = !self.loans.has(member.slot);
+            if ours_is_last && (empty || moves) || self.forced.contains(&member.slot) {
                 by_endpoint.entry(member.endpoint).or_default().push(member);
             } else {
-                self.rescue(member.slot, &context.peers);
+                self.hand_over(member.slot, &pending, context);
                 self.close_again = Some(now + AGAIN);
             }
         }
@@ -88,11 +88,26 @@ impl Service {
                     .filter(|member| member.slot == slot)
                     .for_each(|m| self.bury(m));
             } else {
-                self.rescue(slot, &context.peers);
+                self.hand_over(slot, &pending, context);
                 self.close_again = Some(now + AGAIN);
             }
         }
-        self.hand_over(context);
+    }
+
+    /// Has what is queued on a listener be accepted by somebody.
+    fn hand_over(&mut self, slot: Slot, pending: &BTreeMap<Slot, Pending>, context: &mut Context) {
+        // Of one whose state is not known, something may be queued.
+        if pending
+            .get(&slot)
+            .is_some_and(|pending| pending.queued == 0)
+        {
+            return;
+        }
+        if self.can_hand_over(slot, &context.peers) {
+            self.lend(slot, context);
+        } else {
+            self.relay(slot);
+        }
     }
 
     /// Closes the agent's duplicate, which is the last one if the server has closed its own.
@@ -109,6 +124,7 @@ impl Service {
             self.faults.reach(Point::StoreForgotten);
         }
         self.forced.remove(&slot);
+        self.loans.forget(slot);
         self.plan.closed(slot);
         let (queued, half_open) = (left.queued, left.half_open());
         tracing::debug!(service = %self.name, slot, queued, half_open, "closed a listener");
@@ -153,11 +169,10 @@ impl Service {
             let left = pending.iter().find(|(other, _)| *other == slot);
             self.close(slot, left.map(|(_, pending)| *pending).unwrap_or_default());
         }
-        let on_their_way = std::mem::take(&mut self.on_their_way).len() as u64;
         let pending = pending
             .iter()
             .map(|(_, pending)| u64::from(pending.refcnt.saturating_sub(1)));
-        on_their_way + pending.sum::<u64>()
+        pending.sum()
     }
 
     fn endpoint_of(&self, slot: Slot) -> Option<u32> {

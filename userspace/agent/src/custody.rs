@@ -181,20 +181,33 @@ impl Custody {
         matches!(SockRef::from(&self.fd).is_listener(), Ok(false))
     }
 
+    /// A duplicate for a process that is to accept what is queued on it.
+    ///
+    /// Only of a listener that no process serves: see [`Self::unblock`].
+    pub(crate) fn lend(&self) -> std::io::Result<OwnedFd> {
+        self.unblock()?;
+        self.fd.try_clone()
+    }
+
     /// Takes a connection off its queue; none if the queue is empty. Never blocks.
     ///
-    /// Only for a listener that no process serves: it is put into non-blocking mode, which all
-    /// who hold it share.
+    /// Only of a listener that no process serves: see [`Self::unblock`].
     pub(crate) fn accept(&self) -> std::io::Result<Option<OwnedFd>> {
-        let flags = fcntl_getfl(&self.fd)?;
-        if !flags.contains(OFlags::NONBLOCK) {
-            fcntl_setfl(&self.fd, flags | OFlags::NONBLOCK)?;
-        }
+        self.unblock()?;
         match accept_with(&self.fd, SocketFlags::CLOEXEC) {
             Ok(connection) => Ok(Some(connection)),
             Err(Errno::AGAIN) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// Puts it into non-blocking mode, which all who hold it share.
+    fn unblock(&self) -> std::io::Result<()> {
+        let flags = fcntl_getfl(&self.fd)?;
+        if !flags.contains(OFlags::NONBLOCK) {
+            fcntl_setfl(&self.fd, flags | OFlags::NONBLOCK)?;
+        }
+        Ok(())
     }
 
     /// The accept queue's length by another way than the table's.

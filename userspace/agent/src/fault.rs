@@ -83,12 +83,12 @@ points! {
     ServerTold = "server-told",
     /// The death of a process, or its leaving, has been noticed.
     ProcessGone = "process-gone",
-    /// A connection has been accepted from a dead process's queue; nobody else has it.
-    Accepted = "accepted",
-    /// Connections have been handed over to a process that has not said that it took them.
-    HandedOver = "handed-over",
-    /// A process has said that it took them.
-    Taken = "taken",
+    /// A dead process's queue is about to be lent to a process that can accept from it.
+    BeforeLending = "before-lending",
+    /// It has been sent to that process, which has not said that nothing is left on it.
+    Lent = "lent",
+    /// The process has said so.
+    GivenBack = "given-back",
     /// A listener that nobody needs is about to be closed; it is in its slot.
     BeforeClose = "before-close",
     /// It is out of its slot, and open.
@@ -109,7 +109,7 @@ impl Point {
         match reply {
             Reply::Committed(_) => Some(Self::OperatorTold),
             Reply::Event(Event::Drained | Event::Retired) => Some(Self::ServerTold),
-            Reply::Connections { .. } => Some(Self::HandedOver),
+            Reply::Queue { .. } => Some(Self::Lent),
             _ => None,
         }
     }

@@ -25,6 +25,3 @@ pub(crate) const SCRAPES: usize = 16;
 
 /// Connections that the agent relays at one time.
 pub(crate) const RELAYED: usize = 1024;
-
-/// Connections of a service that have been accepted for others and not been taken yet.
-pub(crate) const ON_THEIR_WAY: usize = 1024;

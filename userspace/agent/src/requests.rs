@@ -36,10 +36,10 @@ impl Registry {
                 self.leave(peer, true);
                 Ok(Some(Reply::Done))
             }
-            Request::Took { ids } => {
+            Request::Emptied { ids } => {
                 let (service, _) = self.membership(peer)?;
                 if let Some(service) = self.services.get_mut(&service) {
-                    service.taken(peer, &ids);
+                    service.emptied(peer, &ids);
                 }
                 Ok(None)
             }

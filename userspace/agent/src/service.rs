@@ -17,7 +17,7 @@ use crate::{
     error::{chain, planned},
     fault::{Faults, Point},
     flip::Asked,
-    handover::OnTheirWay,
+    handover::Loans,
     queues::ListenTables,
     registry::Context,
     relay::Relays,
@@ -50,8 +50,7 @@ pub(crate) struct Service {
     pub(crate) since: Instant,
     /// When listeners whose processes have not come back are looked at again.
     pub(crate) absent_again: Option<Instant>,
-    /// Connections accepted for processes that have not taken them yet.
-    pub(crate) on_their_way: OnTheirWay,
+    pub(crate) loans: Loans,
     pub(crate) relays: Relays,
     /// Listeners to close whatever is pending on them.
     pub(crate) forced: BTreeSet<Slot>,
@@ -82,7 +81,7 @@ impl Service {
             close_again: None,
             since: Instant::now(),
             absent_again: None,
-            on_their_way: OnTheirWay::default(),
+            loans: Loans::default(),
             relays: Relays::default(),
             forced: BTreeSet::new(),
             faults,
@@ -108,7 +107,7 @@ impl Service {
             return;
         }
         self.plan.leave(process);
-        self.untaken(process);
+        self.unlend(process);
         self.left_on_purpose = on_purpose;
         let what = if on_purpose {
             "a process closed its listeners"

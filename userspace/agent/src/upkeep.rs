@@ -23,8 +23,7 @@ impl Service {
             .generations()
             .iter()
             .any(synflip_plan::Generation::is_served);
-        let nothing = self.custody.is_empty() && self.on_their_way.is_empty();
-        if served || nothing || self.plan.is_committing() {
+        if served || self.custody.is_empty() || self.plan.is_committing() {
             self.unserved_since = None;
             return;
         }
@@ -58,10 +57,7 @@ impl Service {
             .generations()
             .iter()
             .any(synflip_plan::Generation::is_served);
-        self.custody.is_empty()
-            && self.on_their_way.is_empty()
-            && !served
-            && !self.plan.is_committing()
+        self.custody.is_empty() && !served && !self.plan.is_committing()
     }
 
     /// When something has to be looked at again.

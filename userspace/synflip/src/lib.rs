@@ -50,8 +50,8 @@
 
 mod builder;
 mod error;
-mod handed;
 mod listener;
+mod loans;
 mod phase;
 mod server;
 mod session;

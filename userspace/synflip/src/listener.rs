@@ -37,15 +37,11 @@ impl Listener {
         loop {
             // Read before the queue is, so that the queue is swept once more after the end.
             let over = self.user.0.is_over();
-            match self.socket.accept(SocketFlags::empty())? {
+            match self.user.0.accept(&self.socket, SocketFlags::empty())? {
                 Accepted::Connection(stream, peer) => return Ok(Some((stream, peer))),
-                Accepted::Handed(stream, peer) => {
-                    self.user.0.bell.ring();
-                    return Ok(Some((stream, peer)));
-                }
                 Accepted::Nothing if over => break,
                 Accepted::Nothing => self.socket.wait()?,
-                Accepted::Exhausted if over && !self.socket.has_queued()? => break,
+                Accepted::Exhausted if over && !self.user.0.has_queued(&self.socket)? => break,
                 Accepted::Exhausted => self.socket.bell.wait(EXHAUSTED_PAUSE)?,
             }
         }

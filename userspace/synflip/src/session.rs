@@ -79,7 +79,6 @@ impl Session {
             let state = self.shared.lock();
             (state.sockets.clone(), state.generation.clone())
         };
-        sockets.iter().for_each(|one| one.handed.forget_numbers());
         for share in sockets.chunks(MAX_FDS) {
             generation = Some(self.register(&mut client, share, generation)?);
         }
@@ -156,32 +155,45 @@ impl Session {
             }
             wanted
         });
-        if ready {
-            client.send(&Request::Ready, &[])?;
-        }
-        loop {
-            match client.receive_with_fds(Some(Duration::ZERO)) {
-                Ok((Reply::Done, _)) => self.accepted(),
-                Ok((Reply::Refused(refusal), _)) => self.refused(refusal)?,
-                Ok((Reply::Connections { address, ids }, fds)) => {
-                    let connections = ids.into_iter().zip(fds).collect();
-                    if !self.shared.hand_over(address, connections) {
-                        // The agent still has them, and finds somebody else when this one leaves.
-                        log::warn!("synflip: connections to {address} came, where nobody accepts");
-                    }
-                }
-                Ok((other, _)) => self.note(other),
-                Err(WireError::TimedOut) => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let ids = self.shared.taken();
+        let said = if ready {
+            client.send(&Request::Ready, &[])
+        } else {
+            Ok(())
+        };
+        // What an agent has said before it died is there still, and may be somebody's queue.
+        self.listen(&mut client)?;
+        said?;
+        let ids = self.shared.loans.ended();
         if !ids.is_empty() {
-            client.send(&Request::Took { ids }, &[])?;
+            let said = client.send(&Request::Emptied { ids }, &[]);
+            if said.is_err() {
+                self.listen(&mut client)?;
+            }
+            said?;
         }
         self.client = Some(client);
         self.sleep(None);
         Ok(())
+    }
+
+    /// Reads all that the agent has said.
+    fn listen(&mut self, client: &mut Client) -> Result<(), Failure> {
+        loop {
+            match client.receive_with_fds(Some(Duration::ZERO)) {
+                Ok((Reply::Done, _)) => self.accepted(),
+                Ok((Reply::Refused(refusal), _)) => self.refused(refusal)?,
+                Ok((Reply::Queue { address, id }, fds)) => {
+                    for listener in fds {
+                        if !self.shared.lend(address, id, listener) {
+                            log::warn!("synflip: a queue of {address} came, where nobody accepts");
+                        }
+                    }
+                }
+                Ok((other, _)) => self.note(other),
+                Err(WireError::TimedOut) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Sleeps, and connects again when it is time to.
@@ -277,21 +289,14 @@ impl Session {
 
     /// Closes the listeners, then says so.
     fn finish(&mut self, (end, sockets): (End, Vec<Socket>)) {
-        // Unreported, they would be given to somebody else too.
-        let ids: Vec<u64> = sockets.iter().flat_map(|one| one.handed.taken()).collect();
+        self.shared.loans.clear();
         drop(sockets);
-        let Some(mut client) = self.client.take() else {
+        let Some(mut client) = self.client.take().filter(|_| end == End::Closed) else {
             return;
         };
-        let mut said = Ok(());
-        if !ids.is_empty() {
-            said = client.send(&Request::Took { ids }, &[]);
-        }
-        if end == End::Closed {
-            said = said
-                .and_then(|()| client.send(&Request::Closed, &[]))
-                .and_then(|()| farewell(&mut client));
-        }
+        let said = client
+            .send(&Request::Closed, &[])
+            .and_then(|()| farewell(&mut client));
         if let Err(error) = said {
             // It sees that the connection ends, which means the same.
             log::debug!("synflip: the agent did not note the end: {error}");

@@ -11,11 +11,13 @@ use std::{
     time::Instant,
 };
 
+use rustix::net::SocketFlags;
 use synflip_wire::{Name, Refusal};
 
 use crate::{
+    loans::Loans,
     phase::Phase,
-    socket::{Bell, Socket},
+    socket::{Accepted, Bell, Socket},
 };
 
 /// Shared by the [`crate::Server`], each [`crate::Listener`] and the session's thread.
@@ -31,7 +33,9 @@ pub(crate) struct Shared {
     /// Whether the phase is the last one.
     over: AtomicBool,
     /// Wakes the session.
-    pub(crate) bell: Bell,
+    pub(crate) bell: Arc<Bell>,
+    /// What other processes have left.
+    pub(crate) loans: Loans,
 }
 
 /// Guarded by the lock.
@@ -95,7 +99,9 @@ pub(crate) struct TimedOut;
 
 impl Shared {
     pub(crate) fn new(sockets: Vec<Socket>, generation: Option<Name>) -> io::Result<Arc<Self>> {
+        let bell = Arc::new(Bell::new()?);
         Ok(Arc::new(Self {
+            loans: Loans::new(Arc::clone(&bell)),
             state: Mutex::new(State {
                 phase: Phase::Plain,
                 readiness: Readiness::No,
@@ -113,7 +119,7 @@ impl Shared {
             changed_async: tokio::sync::watch::Sender::new(()),
             version: AtomicU64::new(0),
             over: AtomicBool::new(false),
-            bell: Bell::new()?,
+            bell,
         }))
     }
 
@@ -155,41 +161,49 @@ impl Shared {
         }
     }
 
-    /// Gives connections to the accept loops of an address; false if nobody accepts there.
-    pub(crate) fn hand_over(&self, address: SocketAddr, connections: Vec<(u64, OwnedFd)>) -> bool {
-        let sockets: Vec<_> = {
+    /// Takes one connection off what another process has left at the listener's address, or off
+    /// the listener's own queue.
+    ///
+    /// # Errors
+    /// Those of [`Socket::accept`].
+    pub(crate) fn accept(&self, socket: &Socket, flags: SocketFlags) -> io::Result<Accepted> {
+        match self.loans.accept(socket.address, flags) {
+            Some(accepted) => Ok(accepted),
+            None => socket.accept(flags),
+        }
+    }
+
+    /// Whether there is something to accept; `accept(2)` does not tell while descriptors are short.
+    ///
+    /// # Errors
+    /// Those of `poll(2)`.
+    pub(crate) fn has_queued(&self, socket: &Socket) -> io::Result<bool> {
+        Ok(self.loans.has(socket.address) || socket.has_queued()?)
+    }
+
+    /// Lends another process's listener to the accept loops of its address; false, and it is
+    /// closed, if nobody accepts there.
+    pub(crate) fn lend(&self, address: SocketAddr, id: u64, listener: OwnedFd) -> bool {
+        let bells: Vec<_> = {
             let state = self.lock();
             let its = state
                 .sockets
                 .iter()
                 .filter(|socket| socket.address == address);
             // Not the sockets: a clone would keep one open while the session closes them.
-            its.map(|socket| (Arc::clone(&socket.handed), Arc::clone(&socket.bell)))
-                .collect()
+            its.map(|socket| Arc::clone(&socket.bell)).collect()
         };
-        if sockets.is_empty() {
+        if bells.is_empty() {
+            drop(listener);
+            self.loans.decline(id);
             return false;
         }
-        for (at, (id, connection)) in connections.into_iter().enumerate() {
-            sockets[at % sockets.len()].0.push(id, connection);
-        }
+        self.loans.add(id, address, listener);
         self.version.fetch_add(1, Ordering::Release);
         // Wakes the tasks that wait for a change.
         self.update(|_| ());
-        sockets.iter().for_each(|(_, bell)| bell.ring());
-        // Some may have been of no use to anybody.
-        self.bell.ring();
+        bells.iter().for_each(|bell| bell.ring());
         true
-    }
-
-    /// The numbers of the handed-over connections that accept loops have taken since the last call.
-    pub(crate) fn taken(&self) -> Vec<u64> {
-        let state = self.lock();
-        state
-            .sockets
-            .iter()
-            .flat_map(|socket| socket.handed.taken())
-            .collect()
     }
 
     pub(crate) fn is_over(&self) -> bool {

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use crate::handed::Handed;
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
     io::Errno,
@@ -25,16 +24,12 @@ pub(crate) struct Socket {
     pub(crate) listener: Arc<TcpListener>,
     pub(crate) address: SocketAddr,
     pub(crate) bell: Arc<Bell>,
-    /// Connections that another process has left, come by way of the agent.
-    pub(crate) handed: Arc<Handed>,
 }
 
 /// What one `accept(2)` brought.
 #[derive(Debug)]
 pub(crate) enum Accepted {
     Connection(TcpStream, SocketAddr),
-    /// One that another process has left: the session has to be told that it was taken.
-    Handed(TcpStream, SocketAddr),
     /// The queue is empty.
     Nothing,
     /// The process or the system has no descriptor or memory to spare.
@@ -73,59 +68,22 @@ impl Socket {
             address: listener.local_addr()?,
             listener: Arc::new(listener),
             bell: Arc::new(Bell::new()?),
-            handed: Arc::default(),
         })
     }
 
     /// Takes one connection off the queue, if there is one.
     ///
     /// # Errors
-    /// Only those that every later call would meet too: the descriptor is not a listener, or no
-    /// longer one.
+    /// Those of [`accept`].
     pub(crate) fn accept(&self, flags: SocketFlags) -> io::Result<Accepted> {
-        if let Some((stream, peer)) = self.handed.take() {
-            stream.set_nonblocking(flags.contains(SocketFlags::NONBLOCK))?;
-            return Ok(Accepted::Handed(stream, peer));
-        }
-        loop {
-            return match acceptfrom_with(&self.listener, SocketFlags::CLOEXEC | flags) {
-                Ok((stream, Some(peer))) => {
-                    let peer = SocketAddr::try_from(peer)?;
-                    Ok(Accepted::Connection(stream.into(), peer))
-                }
-                Ok((stream, None)) => {
-                    let stream = TcpStream::from(stream);
-                    let peer = stream.peer_addr()?;
-                    Ok(Accepted::Connection(stream, peer))
-                }
-                Err(Errno::AGAIN) => Ok(Accepted::Nothing),
-                // EPERM is a firewall's doing, or a sandbox's that would repeat it at once.
-                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::PERM) => {
-                    Ok(Accepted::Exhausted)
-                }
-                // About one connection, which is gone: accept(2) says to go on.
-                Err(
-                    Errno::INTR
-                    | Errno::CONNABORTED
-                    | Errno::PROTO
-                    | Errno::NOPROTOOPT
-                    | Errno::NETDOWN
-                    | Errno::NETUNREACH
-                    | Errno::HOSTDOWN
-                    | Errno::HOSTUNREACH
-                    | Errno::NONET
-                    | Errno::TIMEDOUT,
-                ) => continue,
-                Err(errno) => Err(errno.into()),
-            };
-        }
+        accept(&self.listener, flags)
     }
 
     /// Whether a connection is in the queue; `accept(2)` does not tell while descriptors are short.
     pub(crate) fn has_queued(&self) -> io::Result<bool> {
         let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
         wait(&mut fds, Some(Duration::ZERO))?;
-        Ok(!fds[0].revents().is_empty() || !self.handed.is_empty())
+        Ok(!fds[0].revents().is_empty())
     }
 
     /// Sleeps until a connection may be there or the bell has rung.
@@ -139,6 +97,46 @@ impl Socket {
             self.bell.answer();
         }
         Ok(())
+    }
+}
+
+/// Takes one connection off a listener's queue, if there is one.
+///
+/// # Errors
+/// Only those that every later call would meet too: the descriptor is not a listener, or no longer
+/// one.
+pub(crate) fn accept(listener: impl AsFd, flags: SocketFlags) -> io::Result<Accepted> {
+    loop {
+        return match acceptfrom_with(&listener, SocketFlags::CLOEXEC | flags) {
+            Ok((stream, Some(peer))) => {
+                let peer = SocketAddr::try_from(peer)?;
+                Ok(Accepted::Connection(stream.into(), peer))
+            }
+            Ok((stream, None)) => {
+                let stream = TcpStream::from(stream);
+                let peer = stream.peer_addr()?;
+                Ok(Accepted::Connection(stream, peer))
+            }
+            Err(Errno::AGAIN) => Ok(Accepted::Nothing),
+            // EPERM is a firewall's doing, or a sandbox's that would repeat it at once.
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::PERM) => {
+                Ok(Accepted::Exhausted)
+            }
+            // About one connection, which is gone: accept(2) says to go on.
+            Err(
+                Errno::INTR
+                | Errno::CONNABORTED
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NONET
+                | Errno::TIMEDOUT,
+            ) => continue,
+            Err(errno) => Err(errno.into()),
+        };
     }
 }
 

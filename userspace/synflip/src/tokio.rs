@@ -63,19 +63,17 @@ impl Listener {
             } else {
                 // Not what epoll says, but what is there; that must not keep other tasks waiting.
                 consume_budget().await;
-                Some(self.listener.socket.accept(SocketFlags::NONBLOCK)?)
+                Some(shared.accept(&self.listener.socket, SocketFlags::NONBLOCK)?)
             };
             match accepted {
                 Some(Accepted::Connection(stream, peer)) => {
                     return Ok(Some((TcpStream::from_std(stream)?, peer)));
                 }
-                Some(Accepted::Handed(stream, peer)) => {
-                    shared.bell.ring();
-                    return Ok(Some((TcpStream::from_std(stream)?, peer)));
-                }
                 Some(Accepted::Nothing) if over => return Ok(None),
                 Some(Accepted::Nothing) => self.swept.store(version, Ordering::Relaxed),
-                Some(Accepted::Exhausted) if over && !self.listener.socket.has_queued()? => {
+                Some(Accepted::Exhausted)
+                    if over && !shared.has_queued(&self.listener.socket)? =>
+                {
                     return Ok(None);
                 }
                 Some(Accepted::Exhausted) => sleep(EXHAUSTED_PAUSE).await,

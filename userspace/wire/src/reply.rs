@@ -32,13 +32,14 @@ pub enum Reply {
     Refused(Refusal),
     /// To a registered server: what happened to its generation.
     Event(Event),
-    /// To a registered server: connections that another one left in its queue, attached in order.
-    /// The agent keeps a duplicate of each until the server says that it took it.
-    Connections {
-        /// The address that the clients connected to.
+    /// To a registered server: another one has left connections in its queue. Its listener is
+    /// attached, in non-blocking mode: accept from it until nothing is queued any more, close it,
+    /// and say [`crate::Request::Emptied`]. If more comes, it is lent again.
+    Queue {
+        /// The address that it is bound to.
         address: SocketAddr,
-        /// A number for each.
-        ids: Vec<u64>,
+        /// Its number: its socket cookie.
+        id: u64,
     },
 }
 

@@ -21,9 +21,9 @@ pub enum Request {
     Ready,
     /// The server has closed its listeners, or no longer accepts from them.
     Closed,
-    /// Handed-over connections have reached an accept loop. There is no answer.
-    Took {
-        /// Their numbers, from [`crate::Reply::Connections`].
+    /// Lent listeners had nothing queued any more, and are closed. There is no answer.
+    Emptied {
+        /// Their numbers, from [`crate::Reply::Queue`].
         ids: Vec<u64>,
     },
     /// What is registered, working, draining.

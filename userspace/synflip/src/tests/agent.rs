@@ -1,9 +1,9 @@
 //! An agent that does what a test tells it to.
 
 use std::{
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     os::{
-        fd::{AsFd as _, OwnedFd},
+        fd::{BorrowedFd, OwnedFd},
         unix::net::{UnixListener, UnixStream},
     },
     path::PathBuf,
@@ -163,13 +163,13 @@ impl Peer {
         assert_eq!(send(&self.stream, &frame, &[]).unwrap(), frame.len());
     }
 
-    /// Hands over connections to an address, each under its number.
-    pub(super) fn hand_over(&self, address: SocketAddr, connections: &[(u64, TcpStream)]) {
-        let ids = connections.iter().map(|(id, _)| *id).collect();
-        let reply = Reply::Connections { address, ids };
-        let frame = frame::encode(&reply, connections.len(), MAX_REPLY).unwrap();
-        let fds: Vec<_> = connections.iter().map(|(_, fd)| fd.as_fd()).collect();
-        assert_eq!(send(&self.stream, &frame, &fds).unwrap(), frame.len());
+    /// Lends a listener to the accept loops of an address.
+    pub(super) fn lend(&self, address: SocketAddr, id: u64, listener: BorrowedFd<'_>) {
+        let frame = frame::encode(&Reply::Queue { address, id }, 1, MAX_REPLY).unwrap();
+        assert_eq!(
+            send(&self.stream, &frame, &[listener]).unwrap(),
+            frame.len()
+        );
     }
 
     pub(super) fn event(&self, event: Event) {

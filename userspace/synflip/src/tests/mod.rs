@@ -1,7 +1,7 @@
 //! Servers against an agent that a test plays.
 
 mod agent;
-mod handed;
+mod loans;
 mod reconnect;
 #[cfg(feature = "tokio")]
 mod tasks;

@@ -1,6 +1,6 @@
 //! Accepting with tokio.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, os::fd::AsFd as _, sync::Arc, time::Duration};
 
 use synflip_wire::{Event, Reply, Request};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, runtime, sync::mpsc, time::timeout};
@@ -59,6 +59,33 @@ fn accepts_until_drained_and_says_closed_when_it_is() {
         refuses(port);
         peer.say(Reply::Done);
         server.closed().await;
+    });
+}
+
+#[test]
+fn accepts_what_is_lent() {
+    run(async {
+        let place = Place::new();
+        let (server, mut peer, fds) = place.agent().start(place.builder().listen(address(43), 1));
+        let listener = server.listeners().remove(0).into_tokio().unwrap();
+        // It sleeps until it is lent something.
+        let waiting = timeout(Duration::from_millis(10), listener.accept()).await;
+        waiting.unwrap_err();
+        let left = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        left.set_nonblocking(true).unwrap();
+        let to = left.local_addr().unwrap();
+        let clients = [
+            TcpStream::connect(to).await.unwrap(),
+            TcpStream::connect(to).await.unwrap(),
+        ];
+        peer.lend(fds[0].local_addr().unwrap(), 6, left.as_fd());
+        for client in &clients {
+            let (_, served) = listener.accept().await.unwrap().unwrap();
+            assert_eq!(served, client.local_addr().unwrap());
+        }
+        let nothing = timeout(Duration::from_millis(10), listener.accept()).await;
+        nothing.unwrap_err();
+        peer.expect(&Request::Emptied { ids: vec![6] });
     });
 }
 

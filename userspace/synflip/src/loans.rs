@@ -1,0 +1,147 @@
+//! Queues that another process has left, lent by the agent.
+//!
+//! The accept loops accept from a lent listener as from their own, so that each connection is in
+//! a queue until it is served. The loan ends when the queue is empty: the agent lends again if
+//! more comes.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rustix::net::SocketFlags;
+
+use crate::socket::{Accepted, Bell, accept};
+
+/// The listeners that are lent to this process.
+#[derive(Debug)]
+pub(crate) struct Loans {
+    /// Read on every accept, hence not under the lock.
+    any: AtomicBool,
+    open: Mutex<Vec<Arc<Loan>>>,
+    ended: Arc<Ended>,
+}
+
+/// One of them; closed when the last accept loop that has looked at it is done with it.
+#[derive(Debug)]
+struct Loan {
+    /// The agent's number for it.
+    id: u64,
+    address: SocketAddr,
+    /// None once it is closed.
+    listener: Option<OwnedFd>,
+    ended: Arc<Ended>,
+}
+
+/// Those that have been closed, for the session to report.
+#[derive(Debug)]
+struct Ended {
+    ids: Mutex<Vec<u64>>,
+    session: Arc<Bell>,
+}
+
+impl Loans {
+    /// `session` is rung whenever a loan has ended.
+    pub(crate) fn new(session: Arc<Bell>) -> Self {
+        Self {
+            any: AtomicBool::new(false),
+            open: Mutex::default(),
+            ended: Arc::new(Ended {
+                ids: Mutex::default(),
+                session,
+            }),
+        }
+    }
+
+    /// Adds a listener, which is in non-blocking mode, under the agent's number for it.
+    pub(crate) fn add(&self, id: u64, address: SocketAddr, listener: OwnedFd) {
+        let loan = Arc::new(Loan {
+            id,
+            address,
+            listener: Some(listener),
+            ended: Arc::clone(&self.ended),
+        });
+        let mut open = lock(&self.open);
+        open.push(loan);
+        self.any.store(true, Ordering::Release);
+    }
+
+    /// Reports a listener that was of no use to anybody, and has been closed.
+    pub(crate) fn decline(&self, id: u64) {
+        self.ended.add(id);
+    }
+
+    /// Takes one connection off the lent queues of an address; none if there is nothing on them.
+    pub(crate) fn accept(&self, address: SocketAddr, flags: SocketFlags) -> Option<Accepted> {
+        while self.any.load(Ordering::Acquire) {
+            let next = lock(&self.open)
+                .iter()
+                .find(|loan| loan.address == address)
+                .cloned();
+            let loan = next?;
+            match loan.accept(flags) {
+                Ok(Accepted::Nothing) | Err(_) => self.end(&loan),
+                Ok(accepted) => return Some(accepted),
+            }
+        }
+        None
+    }
+
+    /// Whether a queue of an address is lent, and was not empty when it was looked at.
+    pub(crate) fn has(&self, address: SocketAddr) -> bool {
+        self.any.load(Ordering::Acquire)
+            && lock(&self.open).iter().any(|loan| loan.address == address)
+    }
+
+    /// Gives all of them back.
+    pub(crate) fn clear(&self) {
+        // Closed after the lock is released.
+        let open = std::mem::take(&mut *lock(&self.open));
+        self.any.store(false, Ordering::Release);
+        drop(open);
+    }
+
+    /// The numbers of those that have ended since the last call.
+    pub(crate) fn ended(&self) -> Vec<u64> {
+        std::mem::take(&mut lock(&self.ended.ids))
+    }
+
+    fn end(&self, loan: &Arc<Loan>) {
+        let mut open = lock(&self.open);
+        open.retain(|other| !Arc::ptr_eq(other, loan));
+        self.any.store(!open.is_empty(), Ordering::Release);
+    }
+}
+
+impl Loan {
+    fn accept(&self, flags: SocketFlags) -> io::Result<Accepted> {
+        match &self.listener {
+            Some(listener) => accept(listener, flags),
+            None => Ok(Accepted::Nothing),
+        }
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        // Reported only when it is closed: the agent's descriptor is to be the last.
+        drop(self.listener.take());
+        self.ended.add(self.id);
+    }
+}
+
+impl Ended {
+    fn add(&self, id: u64) {
+        lock(&self.ids).push(id);
+        self.session.ring();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
