@@ -20,7 +20,7 @@ use anyhow::Result;
 pub use clock::monotonic_us;
 pub use outcome::Outcome;
 pub use report::{Latency, LocalErrors, Loss, Progress, Report};
-pub use samples::{Sample, read as read_samples};
+pub use samples::{Sample, each as each_sample, read as read_samples};
 
 /// What load to make.
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@ mod footprint;
 mod options;
 mod plan;
 mod report;
+mod stalls;
 mod world;
 
 use std::process::ExitCode;

@@ -2,8 +2,8 @@
 //! the time before: little endian, packed, in the order the connections ended.
 
 use std::{
-    fs::{self, File},
-    io::{BufWriter, Write as _},
+    fs::File,
+    io::{BufReader, BufWriter, Read as _, Write as _},
     path::Path,
     time::Duration,
 };
@@ -29,15 +29,34 @@ pub struct Sample {
 ///
 /// # Errors
 ///
-/// When it cannot be read, is cut short or holds an unknown outcome.
+/// As [`each`].
 pub fn read(path: &Path) -> Result<Vec<Sample>> {
-    let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
-    let (records, rest) = bytes.as_chunks::<SIZE>();
-    ensure!(rest.is_empty(), "{}: cut short", path.display());
-    records
-        .iter()
-        .map(|record| decode(record).with_context(|| format!("{}: bad record", path.display())))
-        .collect()
+    let mut samples = Vec::new();
+    each(path, |sample| samples.push(sample))?;
+    Ok(samples)
+}
+
+/// Reads a file of samples that need not fit into memory.
+///
+/// # Errors
+///
+/// When it cannot be read, is cut short or holds an unknown outcome.
+pub fn each(path: &Path, mut f: impl FnMut(Sample)) -> Result<()> {
+    let name = path.display();
+    let file = File::open(path).with_context(|| format!("open {name}"))?;
+    let length = file
+        .metadata()
+        .with_context(|| format!("read {name}"))?
+        .len();
+    ensure!(length.is_multiple_of(SIZE as u64), "{name}: cut short");
+    let mut file = BufReader::with_capacity(1 << 16, file);
+    let mut record = [0; SIZE];
+    for _ in 0..length / SIZE as u64 {
+        file.read_exact(&mut record)
+            .with_context(|| format!("read {name}"))?;
+        f(decode(&record).with_context(|| format!("{name}: bad record"))?);
+    }
+    Ok(())
 }
 
 pub(super) struct Writer {

@@ -1,6 +1,9 @@
 //! A soak from its beginning to its end.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
@@ -9,7 +12,7 @@ use super::{
     footprint::Footprint,
     options::Settings,
     plan::{Kind, Plan},
-    report,
+    report, stalls,
     world::World,
 };
 use crate::{
@@ -27,6 +30,8 @@ pub(super) struct Story {
     /// When faults began to be injected: microseconds of CLOCK_MONOTONIC.
     pub(super) begun_us: u64,
     pub(super) faults: Vec<Injected>,
+    /// The longest stalls, by what was done then.
+    pub(super) stalls_us: BTreeMap<Kind, u64>,
     /// Server processes that were killed.
     pub(super) kills: usize,
     /// Agents that were killed.
@@ -59,7 +64,8 @@ pub(super) fn run(
     let stage = Stage::new(settings.delay())?;
     let mut world = World::new(&stage, interrupt)?;
     let first = Footprint::measure(&mut world)?;
-    let mut load = Load::start(&stage, &settings.load(stage.address()), interrupt)?;
+    let samples = stage.dir.path().join("samples");
+    let mut load = Load::start(&stage, &settings.load(stage.address(), &samples), interrupt)?;
 
     let (mut plan, mut faults) = (Plan::new(settings), Vec::new());
     let (begun, begun_us) = (Instant::now(), monotonic_us());
@@ -108,6 +114,7 @@ pub(super) fn run(
     let counters = world.agent.check_counters();
     Ok(Story {
         report,
+        stalls_us: stalls::by_kind(&samples, &faults)?,
         died_in_service: died.iter().sum(),
         begun_us,
         faults,

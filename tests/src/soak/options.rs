@@ -1,6 +1,11 @@
 //! What may be asked for, and what of it makes no sense?
 
-use std::{env, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
 
@@ -103,8 +108,8 @@ impl Settings {
     }
 
     /// The load: clients that do not wait for each other, so that each stall is seen by all that
-    /// come meanwhile.
-    pub(super) fn load(&self, connect: SocketAddr) -> load::Config {
+    /// come meanwhile. A file tells what became of each connection.
+    pub(super) fn load(&self, connect: SocketAddr, samples: &Path) -> load::Config {
         load::Config {
             connect: vec![connect],
             mode: load::Mode::Open {
@@ -114,12 +119,12 @@ impl Settings {
             duration: self.duration + BEYOND,
             timeout: PATIENCE,
             seed: self.seed,
-            samples: None,
+            samples: Some(samples.to_owned()),
         }
     }
 }
 
-const MAX_MINUTES: f64 = 10_000.0;
+const MAX_MINUTES: f64 = 1440.0;
 const MAX_RATE: f64 = 20_000.0;
 const MAX_RTT: Duration = Duration::from_secs(1);
 const MAX_LOSS: f64 = 0.1;

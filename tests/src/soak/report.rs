@@ -15,7 +15,7 @@ use super::{
 use crate::{
     command::{
         format::{count, given, micros, percent},
-        kernel, table,
+        kernel, ms, table,
     },
     load::{Latency, Loss},
 };
@@ -58,6 +58,8 @@ struct Faults {
     total: usize,
     kinds: usize,
     by_kind: BTreeMap<Kind, usize>,
+    /// The longest that a client waited for its answer, by what was done meanwhile.
+    longest_stall_ms: BTreeMap<Kind, f64>,
 }
 
 #[derive(Serialize)]
@@ -101,6 +103,11 @@ impl Document {
             total: story.faults.len(),
             kinds: by_kind.len(),
             by_kind,
+            longest_stall_ms: story
+                .stalls_us
+                .iter()
+                .map(|(kind, us)| (*kind, *us as f64 / 1000.0))
+                .collect(),
         };
         Self {
             kernel: kernel(),
@@ -227,11 +234,12 @@ pub(super) fn describe(document: &Document, story: &Story) -> String {
             ],
         )
     );
-    let rows = faults
-        .by_kind
-        .iter()
-        .map(|(kind, times)| row(kind.as_str(), times.to_string()));
-    text += &format!("\n{}", table(&["FAULT", "TIMES"], rows));
+    let rows = faults.by_kind.iter().map(|(kind, times)| {
+        let stall = faults.longest_stall_ms.get(kind);
+        let stall = stall.map_or_else(|| "-".into(), |stall| ms(*stall));
+        vec![kind.as_str().to_owned(), times.to_string(), stall]
+    });
+    text += &format!("\n{}", table(&["FAULT", "TIMES", "LONGEST STALL"], rows));
     let held = |name: &str, held: Footprint| {
         vec![
             name.to_owned(),

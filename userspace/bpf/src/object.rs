@@ -8,7 +8,7 @@ use aya::{
 };
 use synflip_abi::{COUNTERS, ENDPOINT, MEMBERS, OUTCOMES, SOCKETS, TABLES};
 
-use crate::BpfError;
+use crate::{BpfError, sys};
 
 static BUILT_IN: &[u8] = aya::include_bytes_aligned!("../../../ebpf/prebuilt/synflip.bpf.o");
 
@@ -44,9 +44,11 @@ impl Object {
                 loader.map_pin_path(map, dir.join(map));
             }
         }
-        loader
-            .load(&self.0)
-            .map_err(|error| BpfError::Load(Box::new(error)))
+        let loaded = loader.load(&self.0);
+        // All the same the loader has read those types when it was made: 20 MiB.
+        drop(loader);
+        sys::trim_heap();
+        loaded.map_err(|error| BpfError::Load(Box::new(error)))
     }
 }
 

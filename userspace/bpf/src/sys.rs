@@ -1,5 +1,6 @@
-//! The one place with system calls that aya does not offer: reading and writing a
-//! `REUSEPORT_SOCKARRAY` whose values are 64 bits wide, so that cookies can be read back.
+//! The one place with calls that neither aya nor std offers: reading and writing a
+//! `REUSEPORT_SOCKARRAY` whose values are 64 bits wide, so that cookies can be read back, and
+//! giving memory back.
 
 use std::{
     io,
@@ -35,6 +36,17 @@ pub(crate) fn lookup(map: BorrowedFd<'_>, key: u32) -> io::Result<u64> {
 /// Removes a 32-bit key.
 pub(crate) fn delete(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
     command(BPF_MAP_DELETE_ELEM, map, &key, None)
+}
+
+/// Gives memory that is no longer in use back to the system.
+///
+/// glibc keeps what is freed if anything that is still in use lies behind it.
+pub(crate) fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointer, and leaves alone what is in use.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 fn command(
