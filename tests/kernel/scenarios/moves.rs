@@ -2,7 +2,11 @@
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
-use synflip_tests::{capability, product::Drained, wait};
+use synflip_tests::{
+    capability,
+    product::{Drained, Generation, Spec},
+    wait,
+};
 use synflip_wire::{DrainEnd, Event, Phase};
 
 use crate::{
@@ -94,6 +98,28 @@ fn what_is_pending_on_a_killed_server_is_handed_over() -> Result<()> {
     Ok(())
 }
 
+/// Servers that link nothing cannot be handed anything. What the kernel cannot move, or not on
+/// this kernel, is relayed: as long as a handshake is not over, its listener stays open.
+fn what_is_pending_on_a_killed_server_that_was_adopted_moves_or_is_relayed() -> Result<()> {
+    for regime in REGIMES {
+        both(|family| {
+            let scene = Scene::with(family, &[FAST_OPEN], regime)?;
+            let old = adopted(&scene, &scene.spec(1, 1).arg("--stop-accepting"))?;
+            scene.wait_phase("gen1", Phase::Working)?;
+            let mut points = Points::reach(&scene, "gen1")?;
+            let _new = adopted(&scene, &scene.spec(2, 1))?;
+            scene.agent.flip_with("gen2", &["--no-wait"])?;
+            old.signal(Signal::KILL)?;
+            points.go_on(&scene, None)?;
+            points.are_answered_by(2)?;
+            scene.wait_gone("gen1")?;
+            scene.agent.check_counters()
+        })
+        .with_context(|| format!("{regime:?}"))?;
+    }
+    Ok(())
+}
+
 /// Nobody is there to be handed anything: the working generation's process has not come back to
 /// an agent that was started anew. With migration the kernel moves what is queued to its
 /// listeners; without, the agent holds it until the process comes.
@@ -131,6 +157,16 @@ fn what_nobody_can_be_handed_moves_or_is_held() -> Result<()> {
     Ok(())
 }
 
+/// A plain server that is made a generation while it runs.
+fn adopted(scene: &Scene, spec: &Spec) -> Result<Generation> {
+    let server = Generation::start_plain(&scene.netns, spec)?;
+    let pid = server.pid().to_string();
+    let name = ["adopt", "--service", "web", "--generation", &server.name];
+    let adopted = scene.agent.cli(&[&name[..], &["--pid", &pid]].concat())?;
+    ensure!(adopted.code == 0, "{adopted:?}");
+    Ok(server)
+}
+
 /// Checks that a drain is over.
 fn ended(flip: &Drained) -> Result<()> {
     let end = flip.drain.as_ref().map(|certificate| certificate.end);
@@ -163,6 +199,7 @@ mod tests {
         what_is_pending_moves_when_the_old_server_shuts_down
         what_is_pending_moves_without_an_agent
         what_is_pending_on_a_killed_server_is_handed_over
+        what_is_pending_on_a_killed_server_that_was_adopted_moves_or_is_relayed
         what_nobody_can_be_handed_moves_or_is_held
     }
 }
