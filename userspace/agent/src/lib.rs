@@ -24,6 +24,7 @@ mod limits;
 mod metrics;
 mod notes;
 mod peers;
+mod process;
 mod queues;
 mod recovery;
 mod registration;
