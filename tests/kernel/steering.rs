@@ -68,6 +68,9 @@ impl Bench {
             owner_uid: 0,
             left_at: 0,
             defer_accept: 0,
+            pid: 0,
+            pid_namespace: 0,
+            started: 0,
         };
         self.steering.put(slot, &member, socket.as_fd())?;
         self.steering.attach(endpoint, socket.as_fd())?;

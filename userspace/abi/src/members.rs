@@ -25,6 +25,13 @@ pub struct Member {
     /// What TCP_DEFER_ACCEPT was before a drain cleared it, in seconds; 0 if none has. At most
     /// [`Self::MAX_DEFER_ACCEPT`].
     pub defer_accept: u32,
+    /// The process that registered it, as the agent sees it; 0 if it cannot.
+    pub pid: u32,
+    /// The PID namespace that it has that number in: its inode.
+    pub pid_namespace: u32,
+    /// When that process started, in clock ticks since the system did: with the number it is that
+    /// process and no other.
+    pub started: u64,
 }
 
 /// What a slot is used for.
@@ -51,7 +58,7 @@ const FAMILY_V6: u64 = 6;
 
 impl Member {
     /// Words of an entry as it is stored.
-    pub const WORDS: usize = 10;
+    pub const WORDS: usize = 12;
 
     /// An entry that notes nothing.
     pub const FREE: [u64; Self::WORDS] = [0; Self::WORDS];
@@ -80,6 +87,8 @@ impl Member {
         for (at, byte) in bytes.enumerate() {
             words[4 + at / 8] |= u64::from(*byte) << (at % 8 * 8);
         }
+        words[10] = u64::from(self.pid_namespace) << 32 | u64::from(self.pid);
+        words[11] = self.started;
         words
     }
 
@@ -113,6 +122,9 @@ impl Member {
             owner_uid: low(words[1]),
             left_at: high(words[3]),
             defer_accept: high(words[1]) & Self::MAX_DEFER_ACCEPT,
+            pid: low(words[10]),
+            pid_namespace: high(words[10]),
+            started: words[11],
         })
     }
 
@@ -164,6 +176,9 @@ mod tests {
                 owner_uid: u32::MAX,
                 left_at: u32::MAX - 1,
                 defer_accept: Member::MAX_DEFER_ACCEPT,
+                pid: u32::MAX,
+                pid_namespace: u32::MAX - 2,
+                started: u64::MAX - 1,
             };
             assert_eq!(Member::unpack(&member.pack()), Some(member));
             assert_eq!(member.name(), Some(name));

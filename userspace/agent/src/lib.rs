@@ -26,6 +26,7 @@ mod metrics;
 mod netns;
 mod notes;
 mod peers;
+mod process;
 mod queues;
 mod recovery;
 mod registration;

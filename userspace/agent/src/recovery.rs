@@ -14,6 +14,7 @@ use crate::{
     error::chain,
     fault::Point,
     fdstore::{self, Kept},
+    process::Process,
     registry::{Context, Registry},
     requests::open_tables,
     selftest,
@@ -173,6 +174,16 @@ impl Service {
         }
     }
 
+    /// Whether the process that has registered a listener has certainly ended.
+    fn has_ended(&self, slot: Slot) -> bool {
+        let process = self.noted(slot).map(|note| Process {
+            pid: note.pid,
+            namespace: note.pid_namespace,
+            started: note.started,
+        });
+        process.is_some_and(Process::has_ended)
+    }
+
     /// Tells a process that has come back what has become of its generation.
     pub(crate) fn greet(&self, id: GenerationId, context: &mut Context) {
         let event = match self.plan.generation(id).map(|generation| generation.phase) {
@@ -187,7 +198,8 @@ impl Service {
 
     /// Looks whether the listeners whose processes have not come back are still open.
     ///
-    /// One that this agent holds is open in any case: its process has the hold time to come back.
+    /// One that this agent holds is open in any case: its process has the hold time to come back,
+    /// unless it has ended.
     pub(crate) fn watch_absent(&mut self, now: Instant, hold: Duration) {
         if self.absent_again.is_some_and(|again| again > now) {
             return;
@@ -195,7 +207,9 @@ impl Service {
         self.absent_again = None;
         let held_long_enough = now.duration_since(self.since) >= hold;
         for member in self.plan.absent() {
-            if held_long_enough && self.custody.contains_key(&member.slot) {
+            if self.custody.contains_key(&member.slot)
+                && (held_long_enough || self.has_ended(member.slot))
+            {
                 self.plan.lose(member.slot);
                 continue;
             }

@@ -16,6 +16,7 @@ use crate::{
     error::{kernel, planned},
     fault::Point,
     fdstore, limits,
+    process::Process,
     registry::Context,
     service::Service,
 };
@@ -60,7 +61,9 @@ impl Service {
             .plan
             .join(process, generation.map(Name::as_str), &keys)
             .map_err(|error| planned(self.name.as_str(), &error))?;
-        if let Err(error) = self.place(&joined, &listeners) {
+        let pid = context.peers.get(process).map_or(0, |peer| peer.pid);
+        let by = Process::of(pid);
+        if let Err(error) = self.place(&joined, &listeners, by) {
             for slot in joined
                 .slots
                 .iter()
@@ -84,6 +87,12 @@ impl Service {
         } else {
             self.note(&name, format!("a process is back with {count} listeners"));
             for slot in &joined.known {
+                self.remark(*slot, |note| Note {
+                    pid: by.pid,
+                    pid_namespace: by.namespace,
+                    started: by.started,
+                    ..note
+                });
                 self.prepare(*slot);
             }
             self.greet(joined.generation, context);
@@ -93,7 +102,12 @@ impl Service {
     }
 
     /// Puts listeners into their slots and the program on their reuseport groups.
-    fn place(&mut self, joined: &Joined, listeners: &[Custody]) -> Result<(), BpfError> {
+    fn place(
+        &mut self,
+        joined: &Joined,
+        listeners: &[Custody],
+        by: Process,
+    ) -> Result<(), BpfError> {
         let mut attached = Vec::new();
         for (slot, listener) in joined.slots.iter().zip(listeners) {
             let Some(endpoint) = self.endpoint(listener.address) else {
@@ -101,7 +115,7 @@ impl Service {
             };
             if !joined.known.contains(slot) {
                 self.exhume(listener.cookie);
-                let note = self.note_of(joined.generation, endpoint, listener);
+                let note = self.note_of(joined.generation, endpoint, listener, by);
                 self.steering.fill(*slot, listener.as_fd())?;
                 self.faults.reach(Point::SlotFilled);
                 self.steering.note(*slot, Some(&note))?;
@@ -137,7 +151,13 @@ impl Service {
     }
 
     /// What the agent that comes after has to know of a listener.
-    fn note_of(&self, generation: GenerationId, endpoint: u32, listener: &Custody) -> Note {
+    fn note_of(
+        &self,
+        generation: GenerationId,
+        endpoint: u32,
+        listener: &Custody,
+        by: Process,
+    ) -> Note {
         Note {
             cookie: listener.cookie,
             state: MemberState::Registered,
@@ -148,6 +168,9 @@ impl Service {
             owner_uid: self.owner_uid,
             left_at: 0,
             defer_accept: 0,
+            pid: by.pid,
+            pid_namespace: by.namespace,
+            started: by.started,
         }
     }
 }

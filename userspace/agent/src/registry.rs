@@ -98,6 +98,8 @@ impl Registry {
 
     /// Handles messages until it is told to stop.
     pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        // What was taken up may have been abandoned: nobody need say anything for that to be seen.
+        self.settle(Instant::now());
         loop {
             // Nothing is due while nothing drains: an idle agent sleeps.
             let due = self.next_due();

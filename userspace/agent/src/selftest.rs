@@ -132,6 +132,9 @@ fn migration(config: &Config, variant: Variant, dir: PathBuf) -> Result<Option<b
                 owner_uid: 0,
                 left_at: 0,
                 defer_accept: 0,
+                pid: 0,
+                pid_namespace: 0,
+                started: 0,
             };
             steering.put(slot, &member, socket.as_fd())?;
             cookies.push((slot, cookie));

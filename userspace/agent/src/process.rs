@@ -1,0 +1,117 @@
+//! Whether a process that an earlier agent knew is still there.
+
+use std::{fs, io, os::unix::fs::MetadataExt as _};
+
+/// A process, so that no other one with its number is taken for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Process {
+    /// Its number as this agent sees it; 0 if it cannot.
+    pub(crate) pid: u32,
+    /// The PID namespace in which it has that number: its inode.
+    pub(crate) namespace: u32,
+    /// When it started, in clock ticks since the system did.
+    pub(crate) started: u64,
+}
+
+impl Process {
+    /// One that nothing is known of.
+    pub(crate) const UNKNOWN: Self = Self {
+        pid: 0,
+        namespace: 0,
+        started: 0,
+    };
+
+    /// The process with this number now.
+    pub(crate) fn of(pid: u32) -> Self {
+        match (Self::read(pid), own_namespace()) {
+            (Ok(Some(started)), Ok(namespace)) if pid != 0 => Self {
+                pid,
+                namespace,
+                started,
+            },
+            _ => Self::UNKNOWN,
+        }
+    }
+
+    /// Whether it has certainly ended.
+    pub(crate) fn has_ended(self) -> bool {
+        self.pid != 0
+            && own_namespace().is_ok_and(|own| own == self.namespace)
+            && Self::read(self.pid).is_ok_and(|started| started != Some(self.started))
+    }
+
+    /// When the process with this number started; none if there is none, or it has ended and
+    /// waits for its parent.
+    fn read(pid: u32) -> io::Result<Option<u64>> {
+        match fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Ok(stat) => parse(&stat).ok_or_else(|| io::Error::other("an unknown format")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // It has ended while it was read.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The PID namespace of this process.
+fn own_namespace() -> io::Result<u32> {
+    let inode = fs::metadata("/proc/self/ns/pid")?.ino();
+    u32::try_from(inode).map_err(io::Error::other)
+}
+
+/// The start time in `/proc/PID/stat` (`do_task_stat`), none within if the process has ended.
+fn parse(stat: &str) -> Option<Option<u64>> {
+    // A program's name may have anything in it.
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_ascii_whitespace();
+    let state = fields.next()?;
+    let started = fields.nth(18)?.parse().ok()?;
+    Some((!matches!(state, "Z" | "X")).then_some(started))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio, id};
+
+    use super::*;
+
+    #[test]
+    fn a_process_ends_once() {
+        let own = Process::of(id());
+        assert!(own.pid == id() && own.started > 0 && !own.has_ended());
+        // Another one had the number before.
+        let before = Process {
+            started: own.started - 1,
+            ..own
+        };
+        assert!(before.has_ended());
+        // Nobody can say what became of one that was somewhere else.
+        let elsewhere = Process {
+            namespace: own.namespace - 1,
+            ..before
+        };
+        assert!(!elsewhere.has_ended());
+
+        let mut child = Command::new("/proc/self/exe");
+        let child = child.arg("--help").stdout(Stdio::piped()).spawn();
+        let mut child = child.unwrap();
+        let process = Process::of(child.id());
+        child.kill().unwrap();
+        // Before and after it has been waited for.
+        while !process.has_ended() {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(process.has_ended());
+        assert!(!Process::of(0).has_ended(), "nothing is known of it");
+    }
+
+    #[test]
+    fn a_name_may_be_anything() {
+        let rest = "1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 7777 1 1";
+        assert_eq!(parse(&format!("9 (a) R b) S {rest}")), Some(Some(7777)));
+        assert_eq!(parse(&format!("9 (a) Z {rest}")), Some(None));
+        assert_eq!(parse("9 (a) S 1"), None);
+        assert_eq!(parse(""), None);
+    }
+}
