@@ -1,6 +1,7 @@
 //! How does a test run one generation of a server?
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
     os::unix::process::ExitStatusExt as _,
@@ -151,6 +152,10 @@ impl Generation {
         generation
             .line::<Ready>(STARTS_WITHIN)
             .with_context(|| format!("start {}", spec.name()))?;
+        if let Some(ledger) = &spec.ledger {
+            // Both have it open: it needs no name any more, and no room once both are gone.
+            fs::remove_file(ledger).with_context(|| format!("remove {}", ledger.display()))?;
+        }
         Ok(generation)
     }
 

@@ -1,15 +1,18 @@
 //! The service under test: an agent, its servers, and what is known of them.
 
+mod flips;
+mod waits;
+
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use synflip_wire::{Name, ServiceStatus};
 
 use crate::{
     command::Interrupt,
     kills::Death,
-    product::{Agent, Cli, Generation, Operator, Running, Spec},
+    product::{Agent, Generation, Operator, Spec},
     stage::Stage,
     wait,
 };
@@ -61,6 +64,11 @@ impl<'a> World<'a> {
     /// The number of the generation that works.
     pub(super) const fn working(&self) -> u32 {
         self.working
+    }
+
+    /// From now on this is the generation that must not go, whether or not it works yet.
+    pub(super) const fn turn_to(&mut self, number: u32) {
+        self.working = number;
     }
 
     /// Starts a generation, and waits until it is ready; returns its number.
@@ -181,100 +189,6 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The agent's account.
-    pub(super) fn service(&mut self) -> Result<ServiceStatus> {
-        let mut operator = match self.operator.take() {
-            Some(operator) => operator,
-            None => Operator::new(&self.agent)?,
-        };
-        let service = operator.service()?;
-        self.operator = Some(operator);
-        Ok(service)
-    }
-
-    /// Waits until the agent's account is as wanted.
-    pub(super) fn until(
-        &mut self,
-        what: &str,
-        mut wanted: impl FnMut(&ServiceStatus) -> bool,
-    ) -> Result<()> {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let service = self.service()?;
-            if wanted(&service) {
-                return Ok(());
-            }
-            ensure!(
-                Instant::now() < deadline,
-                "{what}: not within {LIMIT:?}: {service:#?}"
-            );
-            self.pause(TICK)?;
-        }
-    }
-
-    /// Waits until a generation works: from now on it is the one that must not go.
-    pub(super) fn wait_working(&mut self, number: u32) -> Result<()> {
-        self.until(&format!("gen{number} works"), |service| {
-            works(service, number)
-        })?;
-        self.turn_to(number);
-        Ok(())
-    }
-
-    /// From now on this is the generation that must not go, whether or not it works yet.
-    pub(super) const fn turn_to(&mut self, number: u32) {
-        self.working = number;
-    }
-
-    /// Waits until nothing is left of any other generation than the working one.
-    pub(super) fn wait_alone(&mut self) -> Result<()> {
-        self.wait_settled(
-            "nothing but the working generation is left",
-            |world, service| {
-                service.generations.len() == 1
-                    && world
-                        .servers
-                        .iter()
-                        .all(|server| server.number == world.working)
-            },
-        )
-    }
-
-    /// Waits until every listener that the agent holds is that of a living server. What is queued
-    /// on another one is only in the agent's hands, and would be lost with it: systemd keeps those
-    /// of an agent that it supervises.
-    pub(super) fn wait_served(&mut self) -> Result<()> {
-        self.wait_settled("every listener has a server", |_, _| true)?;
-        // What was just handed over is taken by then.
-        self.pause(HANDED_OVER)
-    }
-
-    fn wait_settled(
-        &mut self,
-        what: &str,
-        wanted: impl Fn(&Self, &ServiceStatus) -> bool,
-    ) -> Result<()> {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            self.reap()?;
-            let service = self.service()?;
-            let held: usize = service
-                .generations
-                .iter()
-                .map(|one| one.listeners.len())
-                .sum();
-            let served: usize = self.servers.iter().map(|server| server.listeners).sum();
-            if held == served && wanted(self, &service) {
-                return Ok(());
-            }
-            ensure!(
-                Instant::now() < deadline,
-                "{what}: not within {LIMIT:?}: {service:#?}"
-            );
-            self.pause(TICK)?;
-        }
-    }
-
     /// Notices the servers that have ended as they were told to, and those that were not told.
     pub(super) fn reap(&mut self) -> Result<()> {
         let working = self.working;
@@ -288,42 +202,6 @@ impl<'a> World<'a> {
             let exit = server.process.wait_exit(Duration::from_secs(1));
             exit.with_context(|| format!("{name} has not ended well"))?;
         }
-        Ok(())
-    }
-
-    /// Runs a command to its end; it must succeed.
-    pub(super) fn succeed(&self, args: &[&str]) -> Result<()> {
-        let Cli {
-            code,
-            stdout,
-            stderr,
-        } = self.agent.cli(args)?;
-        ensure!(code == 0, "{args:?} ended with {code}: {stdout}{stderr}");
-        Ok(())
-    }
-
-    /// Flips to a generation that is ready, and waits for the drain.
-    pub(super) fn flip(&mut self, to: u32) -> Result<()> {
-        self.succeed(&flip_to(&name(to)))?;
-        self.wait_working(to)
-    }
-
-    /// Begins the same.
-    pub(super) fn begin_flip(&self, to: u32) -> Result<Running> {
-        self.agent.begin(&flip_to(&name(to)))
-    }
-
-    /// Brings to its end a flip that may have been begun, committed or never asked for.
-    pub(super) fn complete_flip(&mut self, to: u32) -> Result<()> {
-        let deadline = Instant::now() + LIMIT;
-        while !works(&self.service()?, to) {
-            // Refused while it is under way, or while its server is not back at the agent.
-            let Cli { code, stderr, .. } = self.agent.cli(&flip_to(&name(to)))?;
-            if code != 0 && Instant::now() > deadline {
-                bail!("flip to gen{to} ended with {code}: {stderr}");
-            }
-        }
-        self.turn_to(to);
         Ok(())
     }
 
@@ -352,10 +230,6 @@ pub(super) fn works(service: &ServiceStatus, number: u32) -> bool {
     service.working.as_ref().map(Name::as_str) == Some(&name(number))
 }
 
-fn flip_to(name: &str) -> [&str; 6] {
-    ["flip", "--to", name, "--timeout", "60", "--json"]
-}
-
 /// Of an ordinary process.
 pub(super) const LISTENERS: usize = 2;
 /// For what takes milliseconds, on a slow virtual machine, and for drains that wait for a
@@ -364,4 +238,3 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Of the agent's log, in an error.
 const LOG_LINES: usize = 30;
 const TICK: Duration = Duration::from_millis(2);
-const HANDED_OVER: Duration = Duration::from_millis(50);
