@@ -6,6 +6,7 @@
 //! * [`netns`]: a private network namespace, and code running inside it
 //! * [`tun`]: a network interface whose wire is this process
 //! * [`link`]: two namespaces joined by a delay line with loss
+//! * [`veth`]: two namespaces joined by the kernel, with netem if it has that
 //! * [`load`]: a load generator which accounts for every connection
 //! * [`kills`]: which lost connections died with a server that was killed
 //! * [`ledger`]: what a server had accepted and not answered when it was killed
@@ -31,22 +32,26 @@ pub mod kills;
 pub mod ledger;
 pub mod link;
 pub mod load;
+mod netem;
 mod netlink;
 pub mod netns;
 pub mod plain;
 pub mod privilege;
 pub mod product;
 mod promises;
+mod qdisc;
 pub mod raw;
 pub mod soak;
 mod stage;
 #[expect(unsafe_code, reason = "the only system calls without a safe wrapper")]
 mod sys;
 pub mod tun;
+pub mod veth;
 pub mod wait;
 
 pub use family::Family;
 pub use link::{Delay, Link};
+pub use netem::Netem;
 pub use netns::Netns;
 pub use promises::note;
 pub use sys::{attach_classic_program, defer_accept, detach_program, set_defer_accept};

@@ -1,8 +1,9 @@
 //! How do two namespaces get a distance between them?
 //!
 //! Without a round-trip time there are no handshakes in flight, and a restart
-//! which loses them looks perfect. The kernels under test have no netem, so the
-//! delay line is a pair of threads between two TUN interfaces.
+//! which loses them looks perfect. Not every kernel under test has netem (see
+//! [`crate::veth`]), so the delay line is a pair of threads between two TUN
+//! interfaces.
 
 mod line;
 

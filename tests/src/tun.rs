@@ -8,22 +8,13 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::fs::OpenOptionsExt as _,
     },
-    pin::pin,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
-use futures_util::StreamExt as _;
 use rtnetlink::{
-    Handle, LinkUnspec,
-    packet_core::{
-        NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
-    },
-    packet_route::{
-        RouteNetlinkMessage,
-        address::{AddressAttribute, AddressFlags},
-        tc::{TcAttribute, TcHandle, TcMessage},
-    },
+    LinkUnspec,
+    packet_route::address::{AddressAttribute, AddressFlags},
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -31,7 +22,7 @@ use rustix::{
     net::{AddressFamily, SocketType, netdevice::name_to_index},
 };
 
-use crate::{Netns, sys};
+use crate::{Netns, qdisc, sys};
 
 /// A TUN interface inside a namespace, up and with addresses.
 ///
@@ -129,7 +120,8 @@ pub(crate) fn timespec(duration: Duration) -> Timespec {
     }
 }
 
-fn configure(index: u32, v4: (Ipv4Addr, u8), v6: (Ipv6Addr, u8)) -> Result<()> {
+/// Brings an interface of the calling thread's namespace up, with addresses.
+pub(crate) fn configure(index: u32, v4: (Ipv4Addr, u8), v6: (Ipv6Addr, u8)) -> Result<()> {
     crate::netlink::talk(async |handle| {
         let up = LinkUnspec::new_with_index(index)
             .mtu(1500)
@@ -142,7 +134,10 @@ fn configure(index: u32, v4: (Ipv4Addr, u8), v6: (Ipv6Addr, u8)) -> Result<()> {
             .execute()
             .await
             .context("bring it up")?;
-        never_drop(handle.clone(), index).await?;
+        // Many kernels have fq_codel by default, which drops what has waited for 5 ms: with two
+        // threads at both ends and too few processors, that is a loss which is none of the
+        // server's. This one drops nothing unless it is full.
+        qdisc::replace(handle.clone(), index, "pfifo", None).await?;
         let addresses: [(IpAddr, u8); 2] = [(v4.0.into(), v4.1), (v6.0.into(), v6.1)];
         for (address, prefix) in addresses {
             let mut request = handle.address().add(index, address, prefix);
@@ -160,31 +155,12 @@ fn configure(index: u32, v4: (Ipv4Addr, u8), v6: (Ipv6Addr, u8)) -> Result<()> {
     })
 }
 
-/// Gives an interface a queue that drops nothing unless it is full.
-///
-/// Many kernels have fq_codel by default, which drops what has waited for 5 ms: with two threads
-/// at both ends and too few processors, that is a loss which is none of the server's.
-async fn never_drop(mut handle: Handle, index: u32) -> Result<()> {
-    let mut fifo = TcMessage::with_index(i32::try_from(index).context("index")?);
-    fifo.header.parent = TcHandle::ROOT;
-    fifo.attributes.push(TcAttribute::Kind("pfifo".into()));
-    let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewQueueDiscipline(fifo));
-    request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
-    let mut answers = pin!(handle.request(request).context("ask for a queue")?);
-    while let Some(answer) = answers.next().await {
-        if let NetlinkPayload::Error(refused) = answer.payload {
-            return Err(refused.to_io()).context("a queue that drops nothing");
-        }
-    }
-    Ok(())
-}
-
 /// Waits until packets to `address` arrive here.
 ///
 /// Even an address that skips duplicate address detection becomes local only when
 /// a worker of the kernel (`addrconf_dad_work`) gets to it. Until then its packets
 /// are counted as `Ip6InAddrErrors` and dropped: a loss that is none of the server's.
-fn reach(address: Ipv6Addr) -> Result<()> {
+pub(crate) fn reach(address: Ipv6Addr) -> Result<()> {
     let socket = UdpSocket::bind((address, 0)).context("bind")?;
     let own = socket.local_addr().context("local address")?;
     socket

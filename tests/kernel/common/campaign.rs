@@ -1,26 +1,22 @@
 //! What does a client lose while generations of a server follow each other under load?
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::SocketAddr,
-    ops::RangeInclusive,
-    path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-    thread,
-    time::Duration,
-};
+#[path = "road.rs"]
+mod road;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use std::{collections::BTreeMap, fs, net::SocketAddr, ops::RangeInclusive, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
 use rand::{RngExt as _, rngs::SmallRng};
 use rustix::process::Signal;
 use synflip_tests::{
-    Delay, Link, Netns,
-    load::{self, Config, Outcome, Report},
+    Delay, Netem,
+    load::{self, Outcome, Report},
     product::{Agent, Generation, Operator, Options, Spec},
     wait,
 };
 use synflip_wire::{Certificate, Committed, DrainEnd, ServiceStatus};
+
+pub(crate) use road::Road;
 
 /// What is to happen.
 #[derive(Clone, Debug)]
@@ -31,6 +27,8 @@ pub(crate) struct Campaign {
     pub(crate) connect: Vec<SocketAddr>,
     /// What is between the two.
     pub(crate) delay: Delay,
+    /// A line of the kernel's own instead, which netem makes a bad one.
+    pub(crate) netem: Option<Netem>,
     /// How often another generation takes over and the old one's process ends.
     pub(crate) flips: u32,
     /// Connections in flight at all times.
@@ -52,6 +50,7 @@ impl Campaign {
             listen: vec![address],
             connect: vec![address],
             delay,
+            netem: None,
             flips,
             clients: 64,
             timeout: 20 * SECOND,
@@ -76,12 +75,12 @@ pub(crate) struct Story {
 impl Campaign {
     /// Flips, and requires of each that nothing is lost and that the agent tells the truth.
     pub(crate) fn steered(&self, rng: &mut SmallRng) -> Result<Story> {
-        let bed = Bed::new(self.delay)?;
-        let agent = Agent::start_with(&bed.server, self.agent.clone())?;
+        let road = Road::new(self.delay, self.netem)?;
+        let agent = Agent::start_with(&road.server, self.agent.clone())?;
         let mut count = 0;
         let mut start = |rng: &mut SmallRng, number| {
             count = self.other_than(count, rng);
-            Generation::start(&bed.server, &agent, &self.spec(number, count))
+            Generation::start(&road.server, &agent, &self.spec(number, count))
         };
         let first = start(rng, 1)?;
         wait::until("the first generation works", SOON, || {
@@ -92,7 +91,7 @@ impl Campaign {
         let mut operator = Operator::new(&agent)?;
         let (mut ends, mut served) = (BTreeMap::new(), BTreeMap::new());
         let seed = rng.random();
-        let (report, last) = bed.load(self, seed, || {
+        let (report, last) = road.load(self, seed, || {
             let mut old = first;
             for number in 2..self.flips + 2 {
                 wait::pause(rng.random_range(0..40) * MS);
@@ -143,7 +142,7 @@ impl Campaign {
             "{busy} generations: {}",
             counters()
         );
-        for sample in bed
+        for sample in road
             .samples()?
             .iter()
             .filter(|sample| sample.outcome == Outcome::Ok)
@@ -153,11 +152,11 @@ impl Campaign {
                 .is_some_and(|end| sample.start_us > *end);
             ensure!(!late, "after the flips {ends:?} away from it: {sample:?}");
         }
-        if self.delay.loss == 0.0 {
-            let drops = bed.server.run(|| tcp_ext("ListenDrops"))?;
+        if self.delay.loss == 0.0 && self.netem.is_none() {
+            let drops = road.server.run(|| tcp_ext("ListenDrops"))?;
             ensure!(drops == 0, "{drops} SYNs or ACKs dropped: {}", counters());
         }
-        let syns_again = bed.client.run(|| tcp_ext("TCPSynRetrans"))?;
+        let syns_again = road.client.run(|| tcp_ext("TCPSynRetrans"))?;
         Ok(Story {
             report,
             service,
@@ -167,15 +166,15 @@ impl Campaign {
 
     /// The same restarts without steering.
     pub(crate) fn plain(&self, rng: &mut SmallRng, restarts: u32) -> Result<Report> {
-        let bed = Bed::new(self.delay)?;
+        let road = Road::new(self.delay, self.netem)?;
         let mut count = 0;
         let mut start = |rng: &mut SmallRng, number| {
             count = self.other_than(count, rng);
-            Generation::start_plain(&bed.server, &self.spec(number, count))
+            Generation::start_plain(&road.server, &self.spec(number, count))
         };
         let first = start(rng, 1)?;
         let seed = rng.random();
-        let (report, _last) = bed.load(self, seed, || {
+        let (report, _last) = road.load(self, seed, || {
             let mut old = first;
             for number in 2..restarts + 2 {
                 wait::pause(rng.random_range(0..40) * MS);
@@ -191,7 +190,7 @@ impl Campaign {
         Ok(report)
     }
 
-    fn spec(&self, number: u32, listeners: usize) -> Spec {
+    pub(crate) fn spec(&self, number: u32, listeners: usize) -> Spec {
         Spec {
             listen: self.listen.clone(),
             args: self.server.clone(),
@@ -211,62 +210,6 @@ impl Campaign {
             }
             other => other,
         }
-    }
-}
-
-/// Two namespaces, the link between them, and a file for what the clients see.
-struct Bed {
-    _link: Link,
-    client: Netns,
-    server: Netns,
-    dir: tempfile::TempDir,
-}
-
-impl Bed {
-    fn new(delay: Delay) -> Result<Self> {
-        let (client, server) = (Netns::new()?, Netns::new()?);
-        Ok(Self {
-            _link: Link::join(&client, &server, delay)?,
-            client,
-            server,
-            dir: tempfile::tempdir()?,
-        })
-    }
-
-    /// Makes load for as long as `f` takes.
-    fn load<T>(
-        &self,
-        campaign: &Campaign,
-        seed: u64,
-        f: impl FnOnce() -> Result<T>,
-    ) -> Result<(Report, T)> {
-        let config = Config {
-            connect: campaign.connect.clone(),
-            timeout: campaign.timeout,
-            seed,
-            samples: Some(self.file()),
-            ..Config::closed(campaign.connect[0], campaign.clients, 3600 * SECOND)
-        };
-        let stop = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let load = scope.spawn(|| self.client.run(|| load::run(&config, &stop)));
-            let result = f();
-            stop.store(true, Relaxed);
-            let report = load
-                .join()
-                .map_err(|_panic| anyhow!("the load has panicked"))??;
-            let result = result.with_context(|| format!("{report:?}"))?;
-            ensure!(report.local_errors.count == 0, "{report:?}");
-            Ok((report, result))
-        })
-    }
-
-    fn samples(&self) -> Result<Vec<load::Sample>> {
-        load::read_samples(&self.file())
-    }
-
-    fn file(&self) -> PathBuf {
-        self.dir.path().join("samples")
     }
 }
 
