@@ -5,6 +5,7 @@
 mod agent;
 mod generation;
 mod operator;
+mod store;
 
 use std::{env, path::PathBuf};
 
@@ -13,6 +14,7 @@ use anyhow::{Context as _, Result, bail};
 pub use agent::{Agent, Cli, Drained, Options};
 pub use generation::{Exit, Generation, Spec};
 pub use operator::Operator;
+pub use store::Store;
 
 /// A built program of this workspace.
 ///

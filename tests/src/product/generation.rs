@@ -33,6 +33,8 @@ pub struct Spec {
     pub number: u32,
     /// Another name: that of a generation which it joins.
     pub joins: Option<String>,
+    /// Whether it starts without an agent, too, and registers when there is one.
+    pub without_agent: bool,
     /// More arguments of `synflip-server`.
     pub args: Vec<String>,
 }
@@ -45,6 +47,7 @@ impl Spec {
             listeners,
             number,
             joins: None,
+            without_agent: false,
             args: Vec::new(),
         }
     }
@@ -99,10 +102,10 @@ impl Generation {
     pub fn start(netns: &Netns, agent: &Agent, spec: &Spec) -> Result<Self> {
         let mut command = command(spec)?;
         command.arg("--generation").arg(spec.name());
-        command
-            .arg("--require-agent")
-            .arg("--socket")
-            .arg(agent.socket());
+        command.arg("--socket").arg(agent.socket());
+        if !spec.without_agent {
+            command.arg("--require-agent");
+        }
         Self::launch(netns, command, spec).with_context(|| agent.log())
     }
 
