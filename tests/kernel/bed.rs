@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use synflip_tests::{
     Netns,
-    load::{self, Config, Report},
+    load::{self, Config, Mode, Report},
     product::{Agent, Generation, Options, Spec},
     wait,
 };
@@ -40,12 +40,16 @@ impl Bed {
 
     /// The same, with arguments for the agent.
     pub(crate) fn with(args: &[&str]) -> Result<Self> {
-        let netns = Arc::new(Netns::new()?);
         let args = args.iter().map(ToString::to_string).collect();
-        let options = Options {
+        Self::with_options(Options {
             args,
             ..Options::default()
-        };
+        })
+    }
+
+    /// The same, with an agent of another kind.
+    pub(crate) fn with_options(options: Options) -> Result<Self> {
+        let netns = Arc::new(Netns::new()?);
         let agent = Agent::start_with(&netns, options)?;
         Ok(Self { agent, netns })
     }
@@ -99,9 +103,15 @@ impl Bed {
 
     /// Starts clients that connect over and over again.
     pub(crate) fn load(&self, clients: usize) -> Load {
+        self.load_in(Mode::Closed { clients })
+    }
+
+    /// Starts clients that connect in another way.
+    pub(crate) fn load_in(&self, mode: Mode) -> Load {
         let config = Config {
             timeout: SOON,
-            ..Config::closed(ADDRESS, clients, Duration::from_secs(600))
+            mode,
+            ..Config::closed(ADDRESS, 1, Duration::from_secs(600))
         };
         let (stop, ok) = (
             Arc::new(AtomicBool::new(false)),

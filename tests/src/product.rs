@@ -6,6 +6,7 @@ mod agent;
 mod generation;
 mod operator;
 mod running;
+mod store;
 
 use std::{env, path::PathBuf};
 
@@ -15,6 +16,7 @@ pub use agent::{Agent, Cli, Drained, Options};
 pub use generation::{Exit, Generation, Spec};
 pub use operator::Operator;
 pub use running::Running;
+pub use store::Store;
 
 /// A built program of this workspace.
 ///

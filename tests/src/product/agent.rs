@@ -3,18 +3,26 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use synflip_wire::{Certificate, Committed, ServiceStatus, Status};
+use synflip_wire::{Certificate, Client, Committed, Reply, Request, ServiceStatus, Status};
 use tempfile::TempDir;
 
-use crate::{Netns, product::program, wait};
+use crate::{
+    Netns,
+    product::{Store, program},
+    wait,
+};
 
 /// How long an agent may take to start, on a slow virtual machine.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
@@ -28,6 +36,8 @@ pub struct Options {
     pub args: Vec<String>,
     /// Run it in this process's own namespace instead of the server's.
     pub outside: bool,
+    /// Where it keeps descriptors that outlive it.
+    pub store: Option<Arc<Store>>,
 }
 
 /// An agent with a socket and pins of its own, killed and cleaned up when dropped.
@@ -99,9 +109,56 @@ impl Agent {
     ///
     /// When it does not answer, with its log.
     pub fn restart(&mut self, netns: &Netns) -> Result<()> {
+        self.launch(netns)?;
+        self.wait_until_it_answers()
+    }
+
+    /// The same with other arguments from now on.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer, with its log.
+    pub fn restart_with(&mut self, netns: &Netns, args: &[&str]) -> Result<()> {
+        self.options.args = args.iter().map(ToString::to_string).collect();
+        self.restart(netns)
+    }
+
+    /// The same, but does not wait for an answer: it is not expected to live that long.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn restart_doomed(&mut self, netns: &Netns, args: &[&str]) -> Result<()> {
+        self.options.args = args.iter().map(ToString::to_string).collect();
+        self.launch(netns)
+    }
+
+    fn launch(&mut self, netns: &Netns) -> Result<()> {
         self.kill(Signal::KILL)?;
         self.child = launch(netns, self.dir.path(), &self.bpffs, &self.options)?;
-        self.wait_until_it_answers()
+        Ok(())
+    }
+
+    /// Waits until it has killed itself (`--die-at`).
+    ///
+    /// # Errors
+    ///
+    /// When it lives, or has ended in another way.
+    pub fn wait_death(&mut self, limit: Duration) -> Result<()> {
+        let child = &mut self.child;
+        let mut ended = None;
+        let waited = wait::until("the agent kills itself", limit, || {
+            ended = child.try_wait().ok().flatten();
+            ended.is_some()
+        });
+        waited.with_context(|| self.log())?;
+        let signal = ended.and_then(|status| status.signal());
+        ensure!(
+            signal == Some(Signal::KILL.as_raw()),
+            "it ended otherwise ({ended:?}):\n{}",
+            self.log()
+        );
+        Ok(())
     }
 
     fn wait_until_it_answers(&mut self) -> Result<()> {
@@ -251,17 +308,18 @@ impl Agent {
         serde_json::from_str(&cli.stdout).context("read the output of flip --json")
     }
 
-    /// `status --json`.
+    /// Its status, as `status --json` shows it: without the command, which tests that wait for
+    /// something would start a hundred times.
     ///
     /// # Errors
     ///
-    /// With what the command said.
+    /// When it does not answer, or refuses.
     pub fn status(&self) -> Result<Status> {
-        let cli = self.cli(&["status", "--json"])?;
-        if cli.code != 0 {
-            bail!("status: {}", cli.stderr);
+        let mut client = Client::connect(&self.socket()).context("connect to the agent")?;
+        match client.ask(&Request::Status { service: None }, STARTS_WITHIN)? {
+            Reply::Status(status) => Ok(status),
+            other => bail!("status: {other:?}"),
         }
-        serde_json::from_str(&cli.stdout).context("read the output of status --json")
     }
 
     /// The status of the only service.
@@ -331,7 +389,17 @@ fn launch(netns: &Netns, dir: &Path, bpffs: &Path, options: &Options) -> Result<
         .create(true)
         .append(true)
         .open(dir.join("log"))?;
-    let mut command = Command::new(program("synflip")?);
+    let synflip = program("synflip")?;
+    let (mut command, passing) = match &options.store {
+        Some(store) => {
+            let (command, to) = store.activate(&synflip)?;
+            (command, Some((store, to)))
+        }
+        None => (Command::new(synflip), None),
+    };
+    if passing.is_none() {
+        command.stdin(Stdio::null());
+    }
     command
         .arg("agent")
         .arg("--bpffs")
@@ -341,7 +409,6 @@ fn launch(netns: &Netns, dir: &Path, bpffs: &Path, options: &Options) -> Result<
     command.args(&options.args);
     command
         .env("RUST_LOG", "debug")
-        .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log);
     let started: io::Result<Child> = if options.outside {
@@ -349,5 +416,9 @@ fn launch(netns: &Netns, dir: &Path, bpffs: &Path, options: &Options) -> Result<
     } else {
         netns.spawn(&mut command)
     };
-    started.context("start the agent")
+    let started = started.context("start the agent")?;
+    if let Some((store, to)) = passing {
+        store.pass_on(&to)?;
+    }
+    Ok(started)
 }

@@ -39,6 +39,8 @@ pub struct Spec {
     pub number: u32,
     /// Another name: that of a generation which it joins.
     pub joins: Option<String>,
+    /// Whether it starts without an agent, too, and registers when there is one.
+    pub without_agent: bool,
     /// More arguments of `synflip-server`.
     pub args: Vec<String>,
     /// Where it keeps its ledger: a file of its own, in case it is killed under load.
@@ -53,6 +55,7 @@ impl Spec {
             listeners,
             number,
             joins: None,
+            without_agent: false,
             args: Vec::new(),
             ledger: None,
         }
@@ -109,10 +112,10 @@ impl Generation {
     pub fn start(netns: &Netns, agent: &Agent, spec: &Spec) -> Result<Self> {
         let mut command = command(spec)?;
         command.arg("--generation").arg(spec.name());
-        command
-            .arg("--require-agent")
-            .arg("--socket")
-            .arg(agent.socket());
+        command.arg("--socket").arg(agent.socket());
+        if !spec.without_agent {
+            command.arg("--require-agent");
+        }
         Self::launch(netns, command, spec).with_context(|| agent.log())
     }
 

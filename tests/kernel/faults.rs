@@ -1,0 +1,127 @@
+//! Promise 4, step by step: the agent dies in the middle of each step of its work, and nothing is
+//! lost, forgotten or left behind.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use synflip_agent::{DieAt, Point};
+use synflip_tests::capability::is_slow;
+
+#[path = "bed.rs"]
+mod bed;
+#[path = "faults/chance.rs"]
+mod chance;
+#[path = "faults/memory.rs"]
+mod memory;
+#[path = "common/seed.rs"]
+mod seed;
+#[path = "faults/settings.rs"]
+mod settings;
+#[path = "faults/story.rs"]
+mod story;
+#[path = "faults/successor.rs"]
+mod successor;
+
+use settings::Setting;
+use story::Rest;
+
+/// Where each point is reached: in which setting, and for the how manieth time.
+///
+/// By the time a second generation comes, the first one has passed the points of a registration
+/// and of a flip once, those of a listener twice.
+fn places(point: Point) -> &'static [(Setting, u32)] {
+    use Setting::{Back, Death, End, Flip, Founding, Joining, Return, StoredFlip};
+    match point {
+        Point::Recovering | Point::Restored => &[(Return, 1)],
+        Point::ServiceFounded => &[(Founding, 1)],
+        Point::ListenersTaken | Point::Attached => &[(Joining, 2), (Founding, 1)],
+        Point::SlotFilled | Point::NoteWritten | Point::Stored => &[(Joining, 3), (Joining, 4)],
+        Point::Registered | Point::ReadyNoted => &[(Joining, 2)],
+        Point::FlipBegun
+        | Point::DepartureNoted
+        | Point::TableFilled
+        | Point::BeforePublish
+        | Point::AfterPublish
+        | Point::CommitRecorded => &[(Flip, 2), (Death, 2)],
+        Point::DrainBegun | Point::OperatorTold => &[(Flip, 1)],
+        Point::ReadingQueues => &[(Flip, 2)],
+        Point::Drained | Point::ServerTold => &[(Flip, 1), (StoredFlip, 1)],
+        Point::ProcessGone => &[(Flip, 1), (StoredFlip, 1), (Death, 1)],
+        Point::BeforeLending | Point::Lent | Point::GivenBack => &[(Death, 1), (Death, 2)],
+        Point::BeforeClose | Point::SlotEmptied | Point::AfterClose | Point::StoreForgotten => {
+            &[(StoredFlip, 1), (Flip, 1), (Death, 2)]
+        }
+        Point::Buried => &[(Back, 1)],
+        Point::BeforeUnpin => &[(End, 1)],
+    }
+}
+
+/// Where nothing dies, and where the agent dies; in an emulated machine once per point.
+fn cases() -> Result<Vec<(Setting, Option<DieAt>)>> {
+    let mut cases = Vec::new();
+    for point in Point::ALL {
+        let places = places(*point);
+        let places = if is_slow() { &places[..1] } else { places };
+        for (setting, nth) in places {
+            cases.push((*setting, Some(format!("{point}:{nth}").parse()?)));
+        }
+    }
+    for setting in Setting::ALL {
+        cases.push((*setting, None));
+    }
+    Ok(cases)
+}
+
+fn wherever_the_agent_dies_nothing_is_lost_or_left_behind() -> Result<()> {
+    let ends = play(cases()?)?;
+    for (setting, die_at, rest) in &ends {
+        let mut undisturbed = ends.iter().filter(|(_, die_at, _)| die_at.is_none());
+        let (.., undisturbed) = undisturbed
+            .find(|(other, ..)| other == setting)
+            .with_context(|| format!("{setting:?}"))?;
+        ensure!(
+            rest == undisturbed,
+            "{setting:?}, {die_at:?}: {rest:?} and not {undisturbed:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Plays all of them, some at a time: most of it is waiting.
+fn play(mut cases: Vec<(Setting, Option<DieAt>)>) -> Result<Vec<(Setting, Option<DieAt>, Rest)>> {
+    cases.reverse();
+    let (cases, ends) = (Mutex::new(cases), Mutex::new(Vec::new()));
+    let next = || cases.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some((setting, die_at)) = next() {
+                    let end = setting
+                        .play(die_at)
+                        .map(|rest| (setting, die_at, rest))
+                        .with_context(|| match die_at {
+                            Some(die_at) => format!("{setting:?}, death at {die_at}"),
+                            None => format!("{setting:?}, undisturbed"),
+                        });
+                    ends.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(end);
+                }
+            });
+        }
+    });
+    let ends = ends.into_inner().unwrap_or_else(PoisonError::into_inner);
+    ends.into_iter().collect()
+}
+
+const AT_A_TIME: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    synflip_tests::promises! {
+        wherever_the_agent_dies_nothing_is_lost_or_left_behind
+    }
+}
