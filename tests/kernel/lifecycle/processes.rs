@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use synflip_bpf::service_dir;
 use synflip_tests::{
-    product::{Generation, Spec},
+    product::{Generation, Operator, Spec},
     wait,
 };
 use synflip_wire::ServiceStatus;
@@ -66,6 +66,30 @@ fn what_is_queued_on_a_process_that_dies_is_served_by_its_sibling() -> Result<()
     })?;
     ensure!(answers(clients)? == [1; 60], "other answers");
     drop(first);
+    bed.agent.check_counters()
+}
+
+fn a_flip_waits_for_the_table_without_a_dead_process() -> Result<()> {
+    const TIMES: u32 = 10;
+    let bed = Bed::new()?;
+    let mut old = bed.first(&[])?;
+    let mut operator = Operator::new(&bed.agent)?;
+    for number in 2..2 + TIMES {
+        let sibling = Spec::new(1000, ADDRESS, 1).joins(&old.name);
+        let sibling = Generation::start(&bed.netns, &bed.agent, &sibling)?;
+        let new = bed.generation(number, &[])?;
+        bed.until("both processes work", |service| works_with(service, 3))?;
+        sibling.signal(Signal::KILL)?;
+        // From the moment the agent knows it until that table is published.
+        wait::until("its death is noticed", SOON, || {
+            let service = operator.service().ok();
+            service.is_some_and(|s| find(&s, &old.name).is_some_and(|g| g.pids.len() == 1))
+        })?;
+        operator.flip(&new.name, false, SOON)?;
+        operator.drained(SOON)?;
+        old.wait_exit(SOON)?;
+        old = new;
+    }
     bed.agent.check_counters()
 }
 
@@ -161,6 +185,7 @@ mod tests {
     synflip_tests::promises! {
         what_is_queued_on_a_process_that_dies_is_served_by_its_sibling
         a_second_process_gets_its_share_and_its_death_costs_only_what_it_served
+        a_flip_waits_for_the_table_without_a_dead_process
         an_agent_without_servers_holds_nothing
         the_timeline_tells_the_life_of_a_generation
     }

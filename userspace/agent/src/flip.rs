@@ -24,7 +24,35 @@ pub(crate) struct Asked {
     pub(crate) keep: bool,
 }
 
+/// A flip that begins when the table which is being published is.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    target: Target,
+    if_epoch: Option<u64>,
+    asked: Asked,
+}
+
 impl Service {
+    /// Begins a flip that a peer has asked for; in a moment, if the agent itself is publishing a
+    /// table without a process that has died, or with one that has joined.
+    pub(crate) fn flip_for(
+        &mut self,
+        target: Target,
+        if_epoch: Option<u64>,
+        asked: Asked,
+        context: &Context,
+    ) -> Result<(), Refusal> {
+        if self.plan.is_refreshing() && self.waiting.is_none() {
+            self.waiting = Some(Waiting {
+                target,
+                if_epoch,
+                asked,
+            });
+            return Ok(());
+        }
+        self.flip(&target, if_epoch, Some(asked), context)
+    }
+
     /// Begins a flip: stops 3 to 5 of the way that ARCHITECTURE.md describes.
     pub(crate) fn flip(
         &mut self,
@@ -134,6 +162,16 @@ impl Service {
                         .peers
                         .send(asked.peer, Reply::Refused(kernel(&error)));
                 }
+            }
+        }
+        if let Some(waiting) = self.waiting.take() {
+            let Waiting {
+                target,
+                if_epoch,
+                asked,
+            } = waiting;
+            if let Err(refusal) = self.flip(&target, if_epoch, Some(asked), context) {
+                context.peers.send(asked.peer, Reply::Refused(refusal));
             }
         }
     }

@@ -72,13 +72,15 @@ impl Service {
 
     /// A process has found nothing queued any more on listeners, and has closed them.
     pub(crate) fn emptied(&mut self, process: ProcessId, cookies: &[u64]) {
-        let custody = &self.custody;
-        let is_its = |slot: Slot| {
-            let listener = custody.get(&slot);
-            listener.is_some_and(|listener| cookies.contains(&listener.cookie))
-        };
-        self.loans.end(process, is_its);
-        self.faults.reach(Point::GivenBack);
+        for cookie in cookies {
+            let custody = &self.custody;
+            let is_it = |slot: Slot| {
+                let listener = custody.get(&slot);
+                listener.is_some_and(|listener| listener.cookie == *cookie)
+            };
+            self.loans.end(process, is_it);
+            self.faults.reach(Point::GivenBack);
+        }
     }
 
     /// A process has gone, and what it was lent is closed: others are to have it.

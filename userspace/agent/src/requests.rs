@@ -65,7 +65,7 @@ impl Registry {
                 };
                 if let Some(service) = self.services.get_mut(&name) {
                     let asked = Asked { peer, drain, keep };
-                    service.flip(&target, if_epoch, Some(asked), &self.context)?;
+                    service.flip_for(target, if_epoch, asked, &self.context)?;
                 }
                 Ok(None)
             }

@@ -16,7 +16,7 @@ use crate::{
     custody::Custody,
     error::{chain, planned},
     fault::{Faults, Point},
-    flip::Asked,
+    flip::{Asked, Waiting},
     handover::Loans,
     queues::ListenTables,
     registry::Context,
@@ -40,6 +40,8 @@ pub(crate) struct Service {
     pub(crate) publisher: Option<Publisher>,
     /// Who asked for the flip that is being committed.
     pub(crate) asked: Option<Asked>,
+    /// A flip that has been asked for in the middle of a refresh.
+    pub(crate) waiting: Option<Waiting>,
     /// Since when nobody accepts for it any more.
     pub(crate) unserved_since: Option<Instant>,
     /// Whether the last process to leave had closed its listeners on purpose.
@@ -76,6 +78,7 @@ impl Service {
             drains: Vec::new(),
             publisher: Some(publisher),
             asked: None,
+            waiting: None,
             unserved_since: None,
             left_on_purpose: false,
             close_again: None,

@@ -145,6 +145,12 @@ impl Service {
         Some(flip.to)
     }
 
+    /// Whether the table that is being committed only replaces the working generation's own.
+    pub fn is_refreshing(&self) -> bool {
+        let change = self.committing.as_ref();
+        change.is_some_and(|change| change.flip.is_none())
+    }
+
     /// Nothing is pending on a draining generation any more.
     ///
     /// Kept, it can be rolled back to; otherwise its servers are to close. One that is just being
