@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use synflip_wire::{Certificate, Committed, ServiceStatus, Status};
+use synflip_wire::{Certificate, Client, Committed, Request, ServiceStatus, Status};
 use tempfile::TempDir;
 
 use crate::{Netns, product::program, wait};
@@ -106,7 +106,7 @@ impl Agent {
 
     fn wait_until_it_answers(&mut self) -> Result<()> {
         let answered = wait::until("the agent answers", STARTS_WITHIN, || {
-            self.status().is_ok() || self.child.try_wait().is_ok_and(|ended| ended.is_some())
+            self.answers() || self.child.try_wait().is_ok_and(|ended| ended.is_some())
         });
         let ended = self.child.try_wait().context("look after the agent")?;
         ensure!(
@@ -115,6 +115,13 @@ impl Agent {
             self.log()
         );
         answered.with_context(|| self.log())
+    }
+
+    /// Whether it answers; without a process for each look, since it needs the processor itself.
+    fn answers(&self) -> bool {
+        let status = Request::Status { service: None };
+        Client::connect(&self.socket())
+            .is_ok_and(|mut client| client.ask(&status, STARTS_WITHIN).is_ok())
     }
 
     /// Its control socket.
