@@ -8,10 +8,11 @@ mod seed;
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     sync::atomic::AtomicBool,
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use rand::{RngExt as _, rngs::SmallRng};
 use synflip_tests::{
     Delay, Family, Netem, Netns, capability, link,
@@ -101,15 +102,22 @@ fn netem_delays_loses_and_reorders() -> Result<()> {
         let to = bind(&server, link::server(family))?;
         to.set_read_timeout(Some(SECOND))?;
         let begun = Instant::now();
-        for number in 0..PACKETS {
-            from.send_to(&number.to_ne_bytes(), to.local_addr()?)?;
-        }
-        let sent = begun.elapsed();
-        let (mut numbers, mut buffer, mut last) = (Vec::new(), [0; 4], sent);
-        while to.recv(&mut buffer).is_ok() {
-            numbers.push(u32::from_ne_bytes(buffer));
-            last = begun.elapsed();
-        }
+        // At one time: a socket's buffer has no room for all of them.
+        let (sent, (numbers, last)) = thread::scope(|scope| -> Result<_> {
+            let receive = scope.spawn(|| {
+                let (mut numbers, mut buffer, mut last) = (Vec::new(), [0; 4], Duration::ZERO);
+                while to.recv(&mut buffer).is_ok() {
+                    numbers.push(u32::from_ne_bytes(buffer));
+                    last = begun.elapsed();
+                }
+                (numbers, last)
+            });
+            for number in 0..PACKETS {
+                from.send_to(&number.to_ne_bytes(), to.local_addr()?)?;
+            }
+            let sent = begun.elapsed();
+            Ok((sent, receive.join().map_err(|_panic| anyhow!("panicked"))?))
+        })?;
         let lost = f64::from(PACKETS) - numbers.len() as f64;
         let overtaken = numbers.windows(2).filter(|pair| pair[0] > pair[1]).count();
         note(&format!(

@@ -9,11 +9,11 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use synflip_tests::{
     Family, Netns,
-    product::{Agent, Generation, Options, Spec},
+    product::{Agent, Generation, Operator, Options, Spec},
     raw::{self, HalfOpen, RawClient, Reply},
     wait,
 };
-use synflip_wire::{GenerationStatus, Phase};
+use synflip_wire::{GenerationStatus, Phase, ServiceStatus};
 
 /// What clients send.
 pub(crate) const REQUEST: &[u8; 8] = b"12345678";
@@ -67,8 +67,7 @@ impl Scene {
     pub(crate) fn start(&self, spec: &Spec) -> Result<Generation> {
         let generation = Generation::start(&self.netns, &self.agent, spec)?;
         wait::until("a generation works", SOON, || {
-            self.agent
-                .service()
+            self.service()
                 .is_ok_and(|service| service.working.is_some())
         })?;
         Ok(generation)
@@ -92,8 +91,13 @@ impl Scene {
             .collect()
     }
 
+    /// The status of the service, without a process for each look.
+    pub(crate) fn service(&self) -> Result<ServiceStatus> {
+        Operator::new(&self.agent)?.service()
+    }
+
     fn generation(&self, name: &str) -> Result<GenerationStatus> {
-        let service = self.agent.service()?;
+        let service = self.service()?;
         let mut all = service.generations.into_iter();
         all.find(|generation| generation.name.as_str() == name)
             .with_context(|| format!("no {name}"))
@@ -128,7 +132,7 @@ impl Scene {
 
     pub(crate) fn wait_gone(&self, generation: &str) -> Result<()> {
         wait::until(&format!("{generation} gone"), SOON, || {
-            let service = self.agent.service();
+            let service = self.service();
             service.is_ok_and(|s| s.generations.iter().all(|g| g.name.as_str() != generation))
         })
         .with_context(|| self.agent.log())
@@ -137,7 +141,7 @@ impl Scene {
     /// Checks that so many connections went through the program, and none past it.
     pub(crate) fn check_steered(&self, connections: u64) -> Result<()> {
         self.agent.check_counters()?;
-        let endpoints = self.agent.service()?.endpoints;
+        let endpoints = self.service()?.endpoints;
         let selected: u64 = endpoints.iter().map(|endpoint| endpoint.selected).sum();
         ensure!(
             selected >= connections,

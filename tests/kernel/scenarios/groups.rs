@@ -70,7 +70,7 @@ fn a_generation_of_another_user_is_told_why_it_cannot_join() -> Result<()> {
         let scene = Scene::new(family, &[])?;
         let mut old = Bare::start(&scene, 1, 2)?;
         old.is_told(Event::Working)?;
-        let before = scene.agent.service()?;
+        let before = scene.service()?;
         let socket = scene.agent.socket();
         let dir = socket.parent().context("a directory")?;
         fs::set_permissions(dir, Permissions::from_mode(0o755))?;
@@ -96,7 +96,7 @@ fn a_generation_of_another_user_is_told_why_it_cannot_join() -> Result<()> {
         ] {
             ensure!(other.stderr.contains(words), "no {words:?} in {other:?}");
         }
-        let after = scene.agent.service()?;
+        let after = scene.service()?;
         ensure!(after == before, "{after:#?}");
         ensure!(
             came_to(&scene, &[&old])?.iter().all(|count| *count > 0),

@@ -137,7 +137,7 @@ fn what_nobody_can_be_handed_moves_or_is_held() -> Result<()> {
             scene.wait_pending("gen1", 2, 2)?;
             old.signal(Signal::KILL)?;
             wait::until("the agent knows that it is dead", SOON, || {
-                let generations = scene.agent.service().map(|service| service.generations);
+                let generations = scene.service().map(|service| service.generations);
                 generations.is_ok_and(|all| all.first().is_some_and(|gen1| gen1.pids.is_empty()))
             })?;
             points.go_on(&scene, None)?;
@@ -187,7 +187,7 @@ fn wake(scene: &Scene) -> Result<()> {
 /// Checks that the program has moved each, and missed none.
 fn moved(scene: &Scene) -> Result<()> {
     scene.agent.check_counters()?;
-    let endpoints = scene.agent.service()?.endpoints;
+    let endpoints = scene.service()?.endpoints;
     let migrated: u64 = endpoints.iter().map(|endpoint| endpoint.migrated).sum();
     ensure!(migrated == Points::COUNT as u64, "{endpoints:?}");
     Ok(())

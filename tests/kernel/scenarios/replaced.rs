@@ -76,7 +76,7 @@ fn a_drain_goes_on_while_connections_come_past_the_program() -> Result<()> {
         old.is_told(Event::Working)?;
         let mut held = scene.half_open(1)?;
         scene.wait_pending("gen1", 0, 1)?;
-        let generations = scene.agent.service()?.generations;
+        let generations = scene.service()?.generations;
         let listeners = &generations.first().context("gen1")?.listeners;
         let busy = listeners.iter().position(|l| l.half_open == Some(1));
         let busy = busy.context("a listener with the handshake")?;

@@ -163,7 +163,7 @@ impl Agent {
 
     fn wait_until_it_answers(&mut self) -> Result<()> {
         let answered = wait::until("the agent answers", STARTS_WITHIN, || {
-            self.status().is_ok() || self.child.try_wait().is_ok_and(|ended| ended.is_some())
+            self.answers() || self.child.try_wait().is_ok_and(|ended| ended.is_some())
         });
         let ended = self.child.try_wait().context("look after the agent")?;
         ensure!(
@@ -172,6 +172,13 @@ impl Agent {
             self.log()
         );
         answered.with_context(|| self.log())
+    }
+
+    /// Whether it answers; without a process for each look, since it needs the processor itself.
+    fn answers(&self) -> bool {
+        let status = Request::Status { service: None };
+        Client::connect(&self.socket())
+            .is_ok_and(|mut client| client.ask(&status, STARTS_WITHIN).is_ok())
     }
 
     /// Its control socket.
