@@ -17,6 +17,8 @@ mod macros;
 
 #[path = "bed.rs"]
 mod bed;
+#[path = "crash/store.rs"]
+mod store;
 
 use bed::{Bed, SOON, answers, find, works};
 
