@@ -50,7 +50,8 @@ fn places(point: Point) -> &'static [(Setting, u32)] {
         Point::ReadingQueues => &[(Flip, 2)],
         Point::Drained | Point::ServerTold => &[(Flip, 1), (StoredFlip, 1)],
         Point::ProcessGone => &[(Flip, 1), (StoredFlip, 1), (Death, 1)],
-        Point::BeforeLending | Point::Lent | Point::GivenBack => &[(Death, 1), (Death, 2)],
+        Point::BeforeLending | Point::Lent => &[(Death, 1), (Death, 2)],
+        Point::GivenBack => &[(Death, 1)],
         Point::BeforeClose | Point::SlotEmptied | Point::AfterClose | Point::StoreForgotten => {
             &[(StoredFlip, 1), (Flip, 1), (Death, 2)]
         }

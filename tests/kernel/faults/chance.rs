@@ -8,8 +8,9 @@ use rustix::process::Signal;
 use synflip_tests::{capability::scaled, wait};
 
 use crate::{
-    bed::{Bed, SOON, find, works},
+    bed::{Bed, SOON, works},
     seed::with_seed,
+    story::is_back,
 };
 
 /// A flip, its commit and its drain take about so long, the command's start included.
@@ -36,9 +37,7 @@ fn killed_during_each_flip(rng: &mut SmallRng) -> Result<()> {
         load.more(20)
             .with_context(|| format!("{name}: killed after {instant:?}"))?;
         bed.agent.restart(&bed.netns)?;
-        let status = bed.until("the new one is back", |service| {
-            find(service, &name).is_some_and(|g| !g.pids.is_empty())
-        })?;
+        let status = bed.until("the new one is back", |service| is_back(service, &name))?;
         if !works(&status, &name) {
             let flip = bed.agent.flip(&name);
             flip.with_context(|| format!("{name}: killed after {instant:?}: {}", bed.agent.log()))?;

@@ -5,7 +5,10 @@ use rustix::process::Signal;
 use synflip_agent::Point;
 use synflip_wire::Phase;
 
-use crate::bed::{Bed, SOON, answers, find, works};
+use crate::{
+    bed::{Bed, SOON, answers, find, works},
+    story::is_back,
+};
 
 fn a_generation_that_has_not_worked_yet_is_not_told_to_close() -> Result<()> {
     let mut bed = Bed::new()?;
@@ -73,8 +76,7 @@ fn dies_keeping(point: Point) -> Result<()> {
     bed.agent.wait_death(SOON)?;
     bed.agent.restart_with(&bed.netns, &[])?;
     let status = bed.until("both are back", |service| {
-        let there = |name| find(service, name).is_some_and(|g| !g.pids.is_empty());
-        there("gen1") && there("gen2")
+        is_back(service, "gen1") && is_back(service, "gen2")
     })?;
     if works(&status, "gen2") {
         bed.until("the first is kept", |s| is(s, "gen1", Phase::Standby))?;
@@ -84,7 +86,6 @@ fn dies_keeping(point: Point) -> Result<()> {
         ensure!(bed.answers(10)? == [1; 10], "others answer");
     } else {
         // Nothing is left of the wish to keep it.
-        bed.until("the second is ready", |s| is(s, "gen2", Phase::Ready))?;
         bed.agent.flip("gen2")?;
         first.wait_exit(SOON)?;
     }

@@ -11,7 +11,7 @@ use synflip_tests::{
     product::{Generation, Options, Spec, Store},
     wait,
 };
-use synflip_wire::ServiceStatus;
+use synflip_wire::{Phase, ServiceStatus};
 
 use crate::bed::{ADDRESS, Bed, Load, SOON, find, works};
 
@@ -101,9 +101,8 @@ impl Story {
         self.bed.until(&what, |s| works(s, name)).map(drop)
     }
 
-    /// Waits until the agent knows processes of all these generations.
+    /// Waits until all these generations are back.
     pub(crate) fn back(&self, names: &[&str]) -> Result<ServiceStatus> {
-        let is_back = |s: &ServiceStatus, name| find(s, name).is_some_and(|g| !g.pids.is_empty());
         self.bed.until("all are back", |service| {
             names.iter().all(|name| is_back(service, name))
         })
@@ -184,6 +183,11 @@ impl Story {
         })?;
         Ok(last)
     }
+}
+
+/// Whether a generation has a process that has registered and said that it is ready.
+pub(crate) fn is_back(service: &ServiceStatus, name: &str) -> bool {
+    find(service, name).is_some_and(|g| !g.pids.is_empty() && g.phase != Phase::Registered)
 }
 
 /// Clients that come at random times, whether or not anybody serves the earlier ones.

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 use synflip::{Mode, Server};
-use synflip_tests::{Family, defer_accept, note, set_defer_accept};
+use synflip_tests::{Family, defer_accept, note, set_defer_accept, wait};
 use synflip_wire::Phase;
 
 use crate::scene::{REQUEST, SOON, Scene, generation};
@@ -59,6 +59,63 @@ fn a_deferred_handshake_does_not_pin_the_drain() -> Result<()> {
         scene.wait_gone("gen1")?;
     }
     Ok(())
+}
+
+fn an_agent_that_comes_back_finds_the_option_as_it_was() -> Result<()> {
+    let mut scene = Scene::new(Family::V4, &[])?;
+    let old = Deferring::start(&scene)?;
+    scene.wait_phase("gen1", Phase::Working)?;
+    let seconds = old.seconds()?;
+    ensure!(seconds >= DEFER, "the option is off");
+    let _new = scene.start(&scene.spec(2, 2))?;
+
+    // It dies when the kernel follows the new table, and has not touched the old listeners.
+    let doomed = ["--die-at=after-publish"];
+    scene.agent.restart_with(&scene.netns, &doomed)?;
+    both_back(&scene)?;
+    scene.agent.cli(&["flip", "--to", "gen2", "--keep"])?;
+    scene.agent.wait_death(SOON)?;
+    ensure!(
+        old.seconds()? == seconds,
+        "the option was cleared before the agent died"
+    );
+    scene.agent.restart_with(&scene.netns, &[])?;
+    scene.wait_phase("gen1", Phase::Standby)?;
+    ensure!(old.seconds()? == 0, "the option is on during the drain");
+
+    // One that has died since must not have forgotten what it was.
+    scene.agent.restart(&scene.netns)?;
+    both_back(&scene)?;
+    scene.wait_phase("gen1", Phase::Standby)?;
+    ensure!(old.seconds()? == 0, "the option is on in standby");
+    let back = scene.agent.cli(&["rollback", "--keep", "--json"])?;
+    ensure!(back.code == 0, "{back:?}");
+    ensure!(old.seconds()? == seconds, "{} s", old.seconds()?);
+
+    // It dies again, and the way back is not finished.
+    let doomed = ["--die-at=after-publish"];
+    scene.agent.flip_with("gen2", &["--keep"])?;
+    scene.agent.restart_with(&scene.netns, &doomed)?;
+    both_back(&scene)?;
+    scene.wait_phase("gen1", Phase::Standby)?;
+    scene.agent.cli(&["rollback", "--keep"])?;
+    scene.agent.wait_death(SOON)?;
+    ensure!(old.seconds()? == 0, "the option was set before it died");
+    scene.agent.restart_with(&scene.netns, &[])?;
+    scene.wait_phase("gen1", Phase::Working)?;
+    both_back(&scene)?;
+    ensure!(old.seconds()? == seconds, "{} s", old.seconds()?);
+    Ok(())
+}
+
+/// Waits until two generations are back, and ready.
+fn both_back(scene: &Scene) -> Result<()> {
+    wait::until("both are back", SOON, || {
+        let all = scene.agent.service().map(|service| service.generations);
+        let mut all = all.unwrap_or_default().into_iter();
+        all.len() == 2 && all.all(|g| !g.pids.is_empty() && g.phase != Phase::Registered)
+    })
+    .with_context(|| scene.agent.log())
 }
 
 fn ask(mut client: TcpStream) -> Result<u32> {
@@ -170,5 +227,6 @@ const DEFER: u32 = 180;
 mod tests {
     synflip_tests::promises! {
         a_deferred_handshake_does_not_pin_the_drain
+        an_agent_that_comes_back_finds_the_option_as_it_was
     }
 }
