@@ -173,7 +173,7 @@ fn kill(mut server: Generation) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         what_is_queued_outlives_agent_and_server
         without_the_store_they_die
         the_store_has_what_the_agent_holds_and_nothing_else
