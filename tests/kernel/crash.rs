@@ -17,6 +17,8 @@ mod macros;
 
 #[path = "bed.rs"]
 mod bed;
+#[path = "crash/pins.rs"]
+mod pins;
 #[path = "crash/store.rs"]
 mod store;
 
