@@ -13,6 +13,8 @@ use synflip_wire::Phase;
 
 #[path = "bed.rs"]
 mod bed;
+#[path = "crash/pins.rs"]
+mod pins;
 #[path = "crash/store.rs"]
 mod store;
 

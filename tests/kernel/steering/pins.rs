@@ -67,7 +67,10 @@ fn pinned_maps_of_another_definition_are_refused() -> Result<()> {
             fs::rename(from.join(foreign), to.join(name))
                 .with_context(|| format!("pin {foreign} as {name}"))?;
             match Steering::open(to.clone(), Object::default(), variant()?) {
-                Err(_) => {}
+                Err(BpfError::Foreign { name: found }) => {
+                    ensure!(found == name, "{foreign} as {name}: {found}");
+                }
+                Err(error) => return Err(error).context("not recognised"),
                 Ok(_) => bail!("{foreign} is taken for {name}"),
             }
             // It is not ours to remove.

@@ -1,9 +1,12 @@
 //! Taking up what an earlier agent has left in the kernel.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use synflip_abi::{MAX_ENDPOINTS, MAX_SLOTS, Member as Note, MemberState};
-use synflip_bpf::{BpfError, Publisher, Steering, service_dir, services};
+use synflip_bpf::{BpfError, Publisher, Steering, leftovers, remove_pins, service_dir, services};
 use synflip_plan::{GenerationId, Left, Phase, Slot, Table};
 use synflip_wire::{Committed, Event, Name};
 
@@ -31,47 +34,83 @@ impl Registry {
     ///
     /// Nothing changes for new connections: the kernel has gone on steering, and does.
     pub(crate) fn recover(&mut self, mut kept: Kept) -> Result<(), AgentError> {
+        clean_up(&self.config.bpffs);
         for name in services(&self.config.bpffs)? {
             if selftest::is_under_way(&name) {
                 continue;
             }
             let dir = service_dir(&self.config.bpffs, &name);
-            let opened = Steering::open(
-                dir.clone(),
-                self.config.object.clone(),
-                self.context.variant,
-            );
-            let (mut steering, publisher) = match opened {
-                Ok(opened) => opened,
-                Err(error @ BpfError::Foreign { .. }) => {
-                    tracing::warn!(service = name, "pins removed: {}", chain(&error));
-                    std::fs::remove_dir_all(dir).map_err(AgentError::io("removing old pins"))?;
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            let left = listeners(&mut steering, &kept)?;
-            self.context.faults.reach(Point::Recovering);
-            let (Ok(parsed), Some((_, first))) = (name.parse::<Name>(), left.first()) else {
-                steering.unpin()?;
-                tracing::info!(service = name, "pins removed: no listener of it is open");
-                continue;
-            };
-            let mut service = Service::new(
-                parsed.clone(),
-                first.owner_uid,
-                steering,
-                publisher,
-                self.context.faults.clone(),
-            );
-            service.restore(&left)?;
-            service.resume_custody(&left, &mut kept);
-            self.context.faults.reach(Point::Restored);
-            self.services.insert(parsed, service);
+            match name.parse() {
+                Ok(name) if dir.is_dir() => self.take_up(&name, dir, &mut kept)?,
+                _ => discard(&dir, "not a service's"),
+            }
         }
         // No pin knows these any more.
         kept.into_keys().for_each(fdstore::forget);
         Ok(())
+    }
+
+    fn take_up(&mut self, name: &Name, dir: PathBuf, kept: &mut Kept) -> Result<(), AgentError> {
+        let opened = Steering::open(
+            dir.clone(),
+            self.config.object.clone(),
+            self.context.variant,
+        );
+        let (mut steering, publisher) = match opened {
+            Ok(opened) => opened,
+            Err(error @ BpfError::Foreign { .. }) => {
+                discard(&dir, &chain(&error));
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let left = listeners(&mut steering, kept)?;
+        self.context.faults.reach(Point::Recovering);
+        let Some((_, first)) = left.first() else {
+            steering.unpin()?;
+            tracing::info!(service = %name, "pins removed: no listener of it is open");
+            return Ok(());
+        };
+        let mut service = Service::new(
+            name.clone(),
+            first.owner_uid,
+            steering,
+            publisher,
+            self.context.faults.clone(),
+        );
+        service.restore(&left)?;
+        service.resume_custody(&left, kept);
+        self.context.faults.reach(Point::Restored);
+        self.services.insert(name.clone(), service);
+        Ok(())
+    }
+}
+
+/// Removes what agents of other versions have left and nobody needs.
+fn clean_up(bpffs: &Path) {
+    for leftover in leftovers(bpffs) {
+        let name = leftover.dir.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(selftest::is_under_way) {
+            continue;
+        }
+        let dir = leftover.dir.display();
+        match leftover.open {
+            Some(0) => discard(&leftover.dir, "no listener of it is open"),
+            Some(listeners) => tracing::warn!(
+                listeners,
+                "an agent of another version has left {dir}, which is in use until its servers \
+                 have registered with this one"
+            ),
+            None => tracing::warn!("an agent of another version has left {dir}, unintelligibly"),
+        }
+    }
+}
+
+/// Removes pins that are of no use; what is left must not keep the agent from starting.
+fn discard(pins: &Path, why: &str) {
+    match remove_pins(pins) {
+        Ok(()) => tracing::warn!("{} removed: {why}", pins.display()),
+        Err(error) => tracing::warn!("{}", chain(&error)),
     }
 }
 

@@ -65,10 +65,27 @@ pub fn services(bpffs: &Path) -> Result<Vec<String>, BpfError> {
 }
 
 /// The directory that has one directory per service.
-fn root(bpffs: &Path) -> PathBuf {
+pub(crate) fn root(bpffs: &Path) -> PathBuf {
     bpffs
         .join("synflip")
         .join(format!("v{}", synflip_abi::VERSION))
+}
+
+/// The directories of all versions that are there.
+pub(crate) fn versions(bpffs: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(bpffs.join("synflip")).into_iter().flatten();
+    let is_version = |name: &str| {
+        let number = name.strip_prefix('v').map(str::parse::<u32>);
+        number.is_some_and(|number| number.is_ok())
+    };
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.file_name()
+                .and_then(|n| n.to_str())
+                .is_some_and(is_version)
+        })
+        .collect()
 }
 
 /// Makes a service's directory.

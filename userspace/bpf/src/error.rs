@@ -82,6 +82,14 @@ pub enum BpfError {
 }
 
 impl BpfError {
+    /// Whether a socket array has the listener already.
+    pub(crate) fn is_busy(&self) -> bool {
+        let Self::Slot { source, .. } = self else {
+            return false;
+        };
+        source.kind() == io::ErrorKind::ResourceBusy
+    }
+
     pub(crate) fn map(
         op: &'static str,
         map: &'static str,

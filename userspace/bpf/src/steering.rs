@@ -14,12 +14,11 @@ use aya::{
     programs::SkReuseport,
 };
 use aya_log::EbpfLogger;
-use synflip_abi::{
-    COUNTERS, MAX_ENDPOINTS, MAX_SLOTS, MEMBERS, Member, OUTCOMES, SOCKETS, TABLES, TABLES_LEN,
-};
+use rustix::net::sockopt::socket_cookie;
+use synflip_abi::{COUNTERS, MEMBERS, Member, OUTCOMES, SOCKETS, TABLES};
 
 use crate::{
-    BpfError, Object, Outcomes, Publisher, Selections, Variant, bpffs, counters::Counters,
+    BpfError, Object, Outcomes, Publisher, Selections, Variant, bpffs, counters::Counters, pins,
     sockets::Sockets,
 };
 
@@ -61,27 +60,13 @@ impl Steering {
         variant: Variant,
     ) -> Result<(Self, Publisher), BpfError> {
         bpffs::create_dir(&dir)?;
+        pins::check(&dir)?;
         let mut ebpf = object.open(0, Some(&dir))?;
-        let sockets = Arc::new(Sockets(data(&mut ebpf, SOCKETS, 8, MAX_SLOTS)?));
-        let tables = data(&mut ebpf, TABLES, 4, TABLES_LEN)?;
-        let members = data(
-            &mut ebpf,
-            MEMBERS,
-            size_of::<[u64; Member::WORDS]>(),
-            MAX_SLOTS,
-        )?;
-        let slots = data(
-            &mut ebpf,
-            COUNTERS,
-            8 * synflip_abi::COUNTER_WORDS,
-            MAX_SLOTS,
-        )?;
-        let outcomes = data(
-            &mut ebpf,
-            OUTCOMES,
-            8 * synflip_abi::OUTCOME_WORDS,
-            MAX_ENDPOINTS,
-        )?;
+        let sockets = Arc::new(Sockets(data(&mut ebpf, SOCKETS)?));
+        let tables = data(&mut ebpf, TABLES)?;
+        let members = data(&mut ebpf, MEMBERS)?;
+        let slots = data(&mut ebpf, COUNTERS)?;
+        let outcomes = data(&mut ebpf, OUTCOMES)?;
         let publisher = Publisher {
             tables: typed(tables, TABLES)?,
             sockets: Arc::clone(&sockets),
@@ -177,14 +162,25 @@ impl Steering {
         self.note(slot, Some(member))
     }
 
-    /// Puts a listening socket into a free slot.
+    /// Puts a listening socket into a free slot. If an agent of another version has it in one of
+    /// its own, it is taken out of there.
     ///
     /// # Errors
     /// When the kernel refuses: another program's socket array has the listener already (EBUSY),
     /// or it is not listening or not SO_REUSEPORT (EINVAL). The slot is empty then.
     pub fn fill(&mut self, slot: u32, listener: BorrowedFd<'_>) -> Result<(), BpfError> {
         self.counters.reset(slot)?;
-        self.sockets.put(slot, listener)
+        match self.sockets.put(slot, listener) {
+            Err(error) if error.is_busy() => {
+                let cookie = socket_cookie(listener).unwrap_or_default();
+                if pins::evict(&self.dir, cookie) {
+                    self.sockets.put(slot, listener)
+                } else {
+                    Err(error)
+                }
+            }
+            done => done,
+        }
     }
 
     /// Notes what a slot is used for, for the agent that comes after.
@@ -259,34 +255,16 @@ impl Steering {
     }
 }
 
-/// Takes a map out of the loaded object and compares it with what this version makes: pinned
-/// maps are opened by name, whatever they are.
-fn data(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-    value: usize,
-    entries: u32,
-) -> Result<MapData, BpfError> {
-    let foreign = BpfError::Foreign { name };
-    let Some(
-        Map::Array(data)
-        | Map::ArrayOfMaps(data)
-        | Map::PerCpuArray(data)
-        | Map::ReusePortSockArray(data),
-    ) = ebpf.take_map(name)
-    else {
-        return Err(foreign);
-    };
-    let info = data.info().map_err(BpfError::map("inspecting", name))?;
-    let sizes = (
-        info.key_size(),
-        info.value_size() as usize,
-        info.max_entries(),
-    );
-    if sizes == (4, value, entries) {
-        Ok(data)
-    } else {
-        Err(foreign)
+/// Takes a map out of the loaded object.
+fn data(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, BpfError> {
+    match ebpf.take_map(name) {
+        Some(
+            Map::Array(data)
+            | Map::ArrayOfMaps(data)
+            | Map::PerCpuArray(data)
+            | Map::ReusePortSockArray(data),
+        ) => Ok(data),
+        _ => Err(BpfError::Foreign { name }),
     }
 }
 

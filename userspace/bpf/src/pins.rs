@@ -1,0 +1,200 @@
+//! What is pinned: whether it is of our making, and whether anybody still needs it.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use aya::maps::{MapData, MapError, MapInfo, MapType};
+use synflip_abi::{
+    COUNTER_WORDS, COUNTERS, MAX_ENDPOINTS, MAX_SLOTS, MEMBERS, Member, OUTCOME_WORDS, OUTCOMES,
+    SOCKETS, TABLES, TABLES_LEN,
+};
+
+use crate::{BpfError, bpffs, sockets::Sockets};
+
+/// What a map of this version is like; every key is a u32.
+#[derive(Clone, Copy, Debug)]
+struct Definition {
+    name: &'static str,
+    kind: MapType,
+    value: usize,
+    entries: u32,
+}
+
+const DEFINITIONS: [Definition; 5] = [
+    Definition {
+        name: TABLES,
+        kind: MapType::ArrayOfMaps,
+        value: 4,
+        entries: TABLES_LEN,
+    },
+    Definition {
+        name: SOCKETS,
+        kind: MapType::ReuseportSockArray,
+        value: 8,
+        entries: MAX_SLOTS,
+    },
+    Definition {
+        name: MEMBERS,
+        kind: MapType::Array,
+        value: 8 * Member::WORDS,
+        entries: MAX_SLOTS,
+    },
+    Definition {
+        name: COUNTERS,
+        kind: MapType::PerCpuArray,
+        value: 8 * COUNTER_WORDS,
+        entries: MAX_SLOTS,
+    },
+    Definition {
+        name: OUTCOMES,
+        kind: MapType::PerCpuArray,
+        value: 8 * OUTCOME_WORDS,
+        entries: MAX_ENDPOINTS,
+    },
+];
+
+impl Definition {
+    fn is_of(&self, info: &MapInfo) -> bool {
+        let kind = info.map_type().is_ok_and(|kind| kind == self.kind);
+        kind && info.key_size() == 4
+            && info.value_size() as usize == self.value
+            && info.max_entries() == self.entries
+    }
+}
+
+/// Compares what is pinned in a service's directory with what this version makes: pinned maps are
+/// opened by name, whatever they are. What is not pinned yet is no fault.
+///
+/// # Errors
+/// [`BpfError::Foreign`] for the first one that is something else.
+pub(crate) fn check(dir: &Path) -> Result<(), BpfError> {
+    for definition in &DEFINITIONS {
+        let (name, path) = (definition.name, dir.join(definition.name));
+        if !path.exists() {
+            continue;
+        }
+        match MapInfo::from_pin(&path) {
+            Ok(info) if definition.is_of(&info) => {}
+            Err(error) if is_about_us(&error) => {
+                return Err(BpfError::map("inspecting", name)(error));
+            }
+            Ok(_) | Err(_) => return Err(BpfError::Foreign { name }),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a map could not be opened for want of a privilege or of memory.
+fn is_about_us(error: &MapError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            let own = [
+                io::ErrorKind::PermissionDenied,
+                io::ErrorKind::OutOfMemory,
+                io::ErrorKind::QuotaExceeded,
+            ];
+            return own.contains(&error.kind()) || error.raw_os_error() == Some(libc::EMFILE);
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// A service's pins that an agent of another version has left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// How many of its listeners are open; none if that cannot be told.
+    pub open: Option<u32>,
+}
+
+/// What agents of other versions have left. What cannot be listed is left out.
+pub fn leftovers(bpffs: &Path) -> Vec<Leftover> {
+    let versions = bpffs::versions(bpffs).into_iter();
+    let services = versions.filter(|version| *version != bpffs::root(bpffs));
+    let services = services.flat_map(|version| entries(&version));
+    services
+        .map(|dir| Leftover {
+            open: open_listeners(&dir),
+            dir,
+        })
+        .collect()
+}
+
+/// How many of a service's listeners are open, if its sockets are in a map as this version's are.
+fn open_listeners(dir: &Path) -> Option<u32> {
+    if !dir.join(SOCKETS).exists() {
+        // Without it none can be found again.
+        return dir.is_dir().then_some(0);
+    }
+    let (sockets, slots) = sockets_of(dir)?;
+    let mut open = 0;
+    for slot in 0..slots {
+        open += u32::from(sockets.cookie(slot).ok()?.is_some());
+    }
+    Some(open)
+}
+
+/// A service's sockets, and how many slots they have.
+fn sockets_of(dir: &Path) -> Option<(Sockets, u32)> {
+    let data = MapData::from_pin(dir.join(SOCKETS)).ok()?;
+    let info = data.info().ok()?;
+    let kind = info.map_type().ok()?;
+    let as_ours = (MapType::ReuseportSockArray, 4, 8);
+    ((kind, info.key_size(), info.value_size()) == as_ours)
+        .then(|| (Sockets(data), info.max_entries()))
+}
+
+/// Takes a listener out of the slot that an agent of another version has put it into: the kernel
+/// has it in one only. True if it was in one.
+///
+/// What that version has pinned is removed with the last of them.
+pub(crate) fn evict(dir: &Path, cookie: u64) -> bool {
+    let (Some(service), Some(bpffs)) = (dir.file_name(), dir.ancestors().nth(3)) else {
+        return false;
+    };
+    let others = bpffs::versions(bpffs).into_iter();
+    let others = others.map(|version| version.join(service));
+    for other in others.filter(|other| other != dir) {
+        let Some((sockets, slots)) = sockets_of(&other) else {
+            continue;
+        };
+        let holds = |slot: &u32| matches!(sockets.cookie(*slot), Ok(Some(its)) if its == cookie);
+        let Some(slot) = (0..slots).find(holds) else {
+            continue;
+        };
+        let evicted = sockets.clear(slot).is_ok();
+        if open_listeners(&other) == Some(0) {
+            // What is left is cleaned up by the next agent that starts.
+            drop(remove(&other));
+        }
+        return evicted;
+    }
+    false
+}
+
+/// Removes a service's pins, or whatever has been pinned in its place. What is attached stays
+/// attached: the kernel holds it by itself.
+///
+/// # Errors
+/// [`BpfError::Pin`] if something is left.
+pub fn remove(pins: &Path) -> Result<(), BpfError> {
+    if pins.is_dir() {
+        bpffs::remove_dir(pins)
+    } else {
+        fs::remove_file(pins).map_err(|source| BpfError::Pin {
+            op: "removing",
+            path: pins.into(),
+            source,
+        })
+    }
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten();
+    entries.filter_map(|e| Some(e.ok()?.path())).collect()
+}
