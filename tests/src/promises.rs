@@ -12,6 +12,7 @@ macro_rules! promises {
         #[test]
         fn $name() {
             if $crate::privilege::root_or_skip() {
+                $crate::privilege::raise_file_limit();
                 super::$name().unwrap();
             }
         }

@@ -233,7 +233,7 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
-    promises! {
+    synflip_tests::promises! {
         what_is_left_of_a_service_is_removed_by_the_next_agent
         a_dead_servers_slots_are_emptied
         notes_that_make_no_sense_are_not_believed

@@ -3,11 +3,10 @@
 use std::{fs::File, io::ErrorKind, process::Command};
 
 use anyhow::Result;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use synflip_bpf::{Object, Privilege};
 
 use super::Failure;
-use crate::product::program;
+use crate::{privilege::raise_file_limit, product::program};
 
 /// The release of the running kernel.
 pub(crate) fn kernel() -> String {
@@ -72,15 +71,4 @@ fn doctor() -> String {
         Ok(text) => format!("synflip doctor says:\n{text}"),
         Err(error) => format!("and synflip doctor cannot be asked: {error:#}"),
     }
-}
-
-/// Lets the children have a descriptor for each of many clients; many hosts start with 1024.
-fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    // Refused, only runs with very many clients fail, and say why.
-    let all = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    setrlimit(Resource::Nofile, all).unwrap_or_default();
 }
