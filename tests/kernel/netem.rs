@@ -65,7 +65,7 @@ fn twenty_flips_over_a_bad_line_lose_nothing_that_it_does_not_lose_anyway() -> R
             ));
         }
         let report = &story.report;
-        ensure!(quiet.ok >= 100 && report.ok >= 100, "{report:?} {quiet:?}");
+        ensure!(quiet.ok >= 50 && report.ok >= 50, "{report:?} {quiet:?}");
         ensure!(report.lost <= quiet.lost, "{report:?} {quiet:?}");
         ensure!(plain.lost > quiet.lost, "{plain:?} {quiet:?}");
         ensure!(story.syns_again > 0, "the line loses nothing");
@@ -102,7 +102,7 @@ fn netem_delays_loses_and_reorders() -> Result<()> {
         let to = bind(&server, link::server(family))?;
         to.set_read_timeout(Some(SECOND))?;
         let begun = Instant::now();
-        // At one time: a socket's buffer has no room for all of them.
+        // At one time and not all at once: a socket's buffer has room for a few hundred.
         let (sent, (numbers, last)) = thread::scope(|scope| -> Result<_> {
             let receive = scope.spawn(|| {
                 let (mut numbers, mut buffer, mut last) = (Vec::new(), [0; 4], Duration::ZERO);
@@ -113,6 +113,9 @@ fn netem_delays_loses_and_reorders() -> Result<()> {
                 (numbers, last)
             });
             for number in 0..PACKETS {
+                if number % 20 == 0 {
+                    wait::pause(SECOND / 500);
+                }
                 from.send_to(&number.to_ne_bytes(), to.local_addr()?)?;
             }
             let sent = begun.elapsed();

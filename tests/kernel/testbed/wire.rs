@@ -69,6 +69,10 @@ fn a_flood_of_plain_restarts_finds_the_lost_syns() -> Result<()> {
             flood.sent() > 50_000 * u64::from(generation)
         })?;
         server.stop()?;
+        let sent = flood.sent();
+        wait::until("SYNs that nobody listens to", 10 * SECOND, || {
+            flood.sent() > sent
+        })?;
         server = plain::Server::start(&netns, listen, 1, generation)?;
     }
     let report = flood.stop()?;
