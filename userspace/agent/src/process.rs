@@ -92,8 +92,9 @@ mod tests {
         };
         assert!(!elsewhere.has_ended());
 
-        let mut child = Command::new("/proc/self/exe");
-        let child = child.arg("--help").stdout(Stdio::piped()).spawn();
+        // Waits for its input to end.
+        let mut child = Command::new("cat");
+        let child = child.stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
         let mut child = child.unwrap();
         let process = Process::of(child.id());
         child.kill().unwrap();
