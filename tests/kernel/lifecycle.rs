@@ -126,6 +126,9 @@ fn a_flip_goes_to_the_generation_that_was_named_or_nowhere() -> Result<()> {
         bed.answers(20)?.iter().all(|number| *number == 3),
         "others answer"
     );
+    bed.until("the first generation is gone", |service| {
+        find(service, "gen1").is_none()
+    })?;
     // It is the newest, and working.
     refused(
         &bed,

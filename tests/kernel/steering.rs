@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::Read as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     os::fd::AsFd as _,
     path::{Path, PathBuf},
@@ -127,6 +128,11 @@ impl Bench {
                 servers.len() >= batch
             })?;
             drop(clients);
+            // One that closes first would send a FIN, whose answer may run the program, too.
+            for mut server in servers {
+                server.set_read_timeout(Some(SOON))?;
+                ensure!(server.read(&mut [0]).is_err(), "a client that is gone said");
+            }
         }
         Ok(accepted)
     }

@@ -7,18 +7,20 @@ use std::{
 
 use anyhow::{Result, bail};
 
-/// Waits until `done` holds, looking every millisecond.
+/// Waits until `done` holds, looking every millisecond at first, and more and more rarely later:
+/// looking costs what is waited for its time, above all in an emulated machine.
 ///
 /// # Errors
 ///
 /// When `limit` has passed; the message says what was waited for.
 pub fn until(what: &str, limit: Duration, mut done: impl FnMut() -> bool) -> Result<()> {
-    let deadline = Instant::now() + limit;
+    let start = Instant::now();
     while !done() {
-        if Instant::now() >= deadline {
+        let waited = start.elapsed();
+        if waited >= limit {
             bail!("{what}: not within {limit:?}");
         }
-        pause(Duration::from_millis(1));
+        pause((waited / 16).clamp(Duration::from_millis(1), Duration::from_millis(50)));
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use synflip_agent::DieAt;
 use synflip_bpf::service_dir;
 use synflip_tests::{
+    capability::scaled,
     load::Mode,
     product::{Generation, Options, Spec, Store},
     wait,
@@ -179,7 +180,7 @@ impl Story {
             let now = self.bed.agent.open_fds().unwrap_or(0);
             times = if now == last { times + 1 } else { 0 };
             last = now;
-            times >= 100
+            times >= 40
         })?;
         Ok(last)
     }
@@ -192,8 +193,9 @@ pub(crate) fn is_back(service: &ServiceStatus, name: &str) -> bool {
 
 /// Clients that come at random times, whether or not anybody serves the earlier ones.
 pub(crate) fn trickle(bed: &Bed) -> Load {
+    // Those that wait for a successor have to fit into the queues, also of a slow machine.
     bed.load_in(Mode::Open {
-        rate: 200.0,
+        rate: scaled(200).into(),
         max_in_flight: 10_000,
     })
 }

@@ -1,16 +1,35 @@
 //! The BPF object, and which of its two programs a kernel takes.
 
-use std::{borrow::Cow, path::Path};
+use std::{
+    borrow::Cow,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use aya::{
     Ebpf, EbpfLoader,
     programs::{SkReuseport, sk_reuseport::SkReuseportAttachType},
 };
-use synflip_abi::{COUNTERS, ENDPOINT, MEMBERS, OUTCOMES, SOCKETS, TABLES};
+use synflip_abi::{COUNTERS, ENDPOINT, MAX_ENDPOINTS, MEMBERS, OUTCOMES, SOCKETS, TABLES};
 
 use crate::{BpfError, sys};
 
 static BUILT_IN: &[u8] = aya::include_bytes_aligned!("../../../ebpf/prebuilt/synflip.bpf.o");
+
+/// Making a loader reads all types of the kernel, which are needed for nothing here: 5 MB, and 20
+/// MiB as long as it takes. So there is one, which is used again.
+static LOADER: Mutex<Option<EbpfLoader<'static>>> = Mutex::new(None);
+
+/// Every endpoint's number: the loader borrows what it writes into the object.
+static IDS: [u32; MAX_ENDPOINTS as usize] = {
+    let mut ids = [0; MAX_ENDPOINTS as usize];
+    let mut id = 0;
+    while id < MAX_ENDPOINTS {
+        ids[id as usize] = id;
+        id += 1;
+    }
+    ids
+};
 
 /// Every map of the object, all of which are pinned.
 pub(crate) const MAPS: [&str; 5] = [TABLES, SOCKETS, MEMBERS, COUNTERS, OUTCOMES];
@@ -36,18 +55,27 @@ impl Object {
     ///
     /// With a directory the maps are the ones pinned there; those that are not yet are created.
     pub(crate) fn open(&self, endpoint: u32, pins: Option<&Path>) -> Result<Ebpf, BpfError> {
-        let mut loader = EbpfLoader::new();
-        // Nothing is relocated against the kernel's own types.
-        loader.btf(None).override_global(ENDPOINT, &endpoint, true);
+        let endpoint = usize::try_from(endpoint).ok().and_then(|e| IDS.get(e));
+        let endpoint = endpoint.ok_or(BpfError::Foreign { name: ENDPOINT })?;
+        let mut kept = LOADER.lock().unwrap_or_else(PoisonError::into_inner);
+        if pins.is_none() {
+            // Where to pin is never forgotten.
+            *kept = None;
+        }
+        let loader = kept.get_or_insert_with(|| {
+            let mut loader = EbpfLoader::new();
+            // Nothing is relocated against the kernel's own types.
+            loader.btf(None);
+            sys::trim_heap();
+            loader
+        });
+        loader.override_global(ENDPOINT, endpoint, true);
         for map in MAPS {
             if let Some(dir) = pins {
                 loader.map_pin_path(map, dir.join(map));
             }
         }
         let loaded = loader.load(&self.0);
-        // All the same the loader has read those types when it was made: 20 MiB.
-        drop(loader);
-        sys::trim_heap();
         loaded.map_err(|error| BpfError::Load(Box::new(error)))
     }
 }
