@@ -3,6 +3,7 @@
 //! Tests drive what operators drive: the built `synflip` and servers that link the helper crate.
 
 mod agent;
+mod ask;
 mod generation;
 mod operator;
 mod running;
@@ -12,7 +13,8 @@ use std::{env, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-pub use agent::{Agent, Cli, Drained, Options};
+pub use agent::{Agent, Options};
+pub use ask::{Cli, Drained};
 pub use generation::{Exit, Generation, Spec};
 pub use operator::Operator;
 pub use running::Running;

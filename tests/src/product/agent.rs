@@ -5,7 +5,7 @@ use std::{
     io,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -13,12 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
-use rustix::{
-    net::{Shutdown, shutdown},
-    process::{Pid, Signal, kill_process},
-};
-use synflip_wire::{Certificate, Client, Committed, Reply, Request, ServiceStatus, Status};
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::{
@@ -50,26 +46,6 @@ pub struct Agent {
     dir: TempDir,
     bpffs: PathBuf,
     options: Options,
-}
-
-/// What the command line printed and how it ended.
-#[derive(Clone, Debug)]
-pub struct Cli {
-    /// Its exit code.
-    pub code: i32,
-    /// Its standard output.
-    pub stdout: String,
-    /// Its standard error.
-    pub stderr: String,
-}
-
-/// What `flip --json` prints.
-#[derive(Clone, Debug, serde::Deserialize)]
-pub struct Drained {
-    /// The commit.
-    pub flip: Committed,
-    /// The drain certificate, if it was waited for.
-    pub drain: Option<Certificate>,
 }
 
 impl Agent {
@@ -166,7 +142,7 @@ impl Agent {
 
     fn wait_until_it_answers(&mut self) -> Result<()> {
         let answered = wait::until("the agent answers", STARTS_WITHIN, || {
-            self.answers() || self.child.try_wait().is_ok_and(|ended| ended.is_some())
+            self.status().is_ok() || self.child.try_wait().is_ok_and(|ended| ended.is_some())
         });
         let ended = self.child.try_wait().context("look after the agent")?;
         ensure!(
@@ -175,13 +151,6 @@ impl Agent {
             self.log()
         );
         answered.with_context(|| self.log())
-    }
-
-    /// Whether it answers; without a process for each look, since it needs the processor itself.
-    fn answers(&self) -> bool {
-        let status = Request::Status { service: None };
-        Client::connect(&self.socket())
-            .is_ok_and(|mut client| client.ask(&status, STARTS_WITHIN).is_ok())
     }
 
     /// Its control socket.
@@ -265,114 +234,6 @@ impl Agent {
             child.try_wait().is_ok_and(|ended| ended.is_some())
         })
     }
-
-    /// A command of the command line, with the agent's socket.
-    ///
-    /// # Errors
-    ///
-    /// When the program is not built.
-    pub fn command(&self, args: &[&str]) -> Result<Command> {
-        let mut command = Command::new(program("synflip")?);
-        command
-            .args(args)
-            .env("SYNFLIP_SOCKET", self.socket())
-            .stdin(Stdio::null());
-        Ok(command)
-    }
-
-    /// Runs a command and waits for its end.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be started; its exit code is part of the answer.
-    pub fn cli(&self, args: &[&str]) -> Result<Cli> {
-        let output = self.command(args)?.output().context("run synflip")?;
-        Ok(Cli::from(output))
-    }
-
-    /// `flip --to GENERATION --json`, which must succeed; returns when the old one has drained.
-    ///
-    /// # Errors
-    ///
-    /// With what the command said.
-    pub fn flip(&self, generation: &str) -> Result<Drained> {
-        self.flip_with(generation, &[])
-    }
-
-    /// The same with more arguments.
-    ///
-    /// # Errors
-    ///
-    /// With what the command said.
-    pub fn flip_with(&self, generation: &str, args: &[&str]) -> Result<Drained> {
-        let mut all = vec!["flip", "--json", "--to", generation];
-        all.extend(args);
-        let cli = self.cli(&all)?;
-        ensure!(
-            cli.code == 0,
-            "{all:?} ended with {}: {}{}",
-            cli.code,
-            cli.stdout,
-            cli.stderr
-        );
-        serde_json::from_str(&cli.stdout).context("read the output of flip --json")
-    }
-
-    /// Its status, as `status --json` shows it: without the command, which tests that wait for
-    /// something would start a hundred times.
-    ///
-    /// # Errors
-    ///
-    /// When it does not answer, or refuses.
-    pub fn status(&self) -> Result<Status> {
-        let mut client = Client::connect(&self.socket()).context("connect to the agent")?;
-        let reply = client.ask(&Request::Status { service: None }, STARTS_WITHIN)?;
-        // Its descriptors may be what the test is about: the connection is to be over.
-        shutdown(&client, Shutdown::Write)?;
-        while client.receive(Some(STARTS_WITHIN)).is_ok() {}
-        match reply {
-            Reply::Status(status) => Ok(status),
-            other => bail!("status: {other:?}"),
-        }
-    }
-
-    /// The status of the only service.
-    ///
-    /// # Errors
-    ///
-    /// When there is none, or more than one.
-    pub fn service(&self) -> Result<ServiceStatus> {
-        let mut services = self.status()?.services;
-        ensure!(services.len() == 1, "{} services", services.len());
-        services.pop().context("no service")
-    }
-
-    /// Checks what must always hold of the counters: they add up, and nothing fell back to the
-    /// kernel's hash.
-    ///
-    /// # Errors
-    ///
-    /// When they do not.
-    pub fn check_counters(&self) -> Result<()> {
-        for service in self.status()?.services {
-            for e in &service.endpoints {
-                let sum = e.selected + e.migrated + e.no_table + e.fell_back;
-                ensure!(
-                    e.runs == sum,
-                    "{}: {} runs, outcomes add up to {sum}",
-                    e.address,
-                    e.runs
-                );
-                ensure!(
-                    e.fell_back == 0,
-                    "{}: fell back {} times",
-                    e.address,
-                    e.fell_back
-                );
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Drop for Agent {
@@ -381,16 +242,6 @@ impl Drop for Agent {
         drop(self.child.kill());
         drop(self.child.wait());
         drop(fs::remove_dir_all(&self.bpffs));
-    }
-}
-
-impl From<Output> for Cli {
-    fn from(output: Output) -> Self {
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use synflip_plan::{Change, GenerationId, Left, Phase, ProcessId, Service, Slot, Table};
+use synflip_plan::{
+    Change, GenerationId, Left, Phase, ProcessId, Service, Slot, Table, close_order,
+};
 
 use crate::Setting;
 
@@ -197,6 +199,25 @@ impl State {
         {
             agent.leave(process(generation));
         }
+    }
+
+    /// The agent closes a listener, unless that is the first of its hash bucket.
+    pub(crate) fn close(&mut self, generation: usize) -> Option<()> {
+        let agent = self.agent.as_mut()?;
+        let slot = self.listeners[generation].slot?;
+        // New listeners stand in front, as on IPv4.
+        let open = self.listeners.iter().rev().filter(|l| l.is_open());
+        let bucket: Vec<Slot> = open.filter_map(|l| l.slot).collect();
+        let unneeded = agent.unneeded().into_iter();
+        let unneeded: Vec<Slot> = unneeded.map(|member| member.slot).collect();
+        if close_order(&bucket, &unneeded).keep == Some(slot) {
+            return None;
+        }
+        agent.closed(slot);
+        let listener = &mut self.listeners[generation];
+        (listener.agent, listener.slot) = (false, None);
+        self.reap(generation, false);
+        Some(())
     }
 
     /// Notes that a change flips away from a generation.

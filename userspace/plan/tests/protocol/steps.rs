@@ -1,7 +1,7 @@
 //! What can happen next, and what comes of it.
 
 use stateright::{Model, Property};
-use synflip_plan::{Phase, Slot, Target, close_order};
+use synflip_plan::{Phase, Target};
 
 use crate::{
     Bug, Protocol, properties,
@@ -248,31 +248,7 @@ impl Model for Protocol {
                 if full && self.bug != Bug::ClosesFull {
                     return None;
                 }
-                let slot = listener.slot?;
-                // New listeners stand in front, as on IPv4.
-                let bucket: Vec<Slot> = state
-                    .listeners
-                    .iter()
-                    .rev()
-                    .filter(|l| l.is_open())
-                    .filter_map(|l| l.slot)
-                    .collect();
-                let unneeded: Vec<Slot> = state
-                    .agent
-                    .as_ref()?
-                    .unneeded()
-                    .iter()
-                    .map(|member| member.slot)
-                    .collect();
-                if close_order(&bucket, &unneeded).keep == Some(slot) {
-                    return None;
-                }
-                state.agent.as_mut()?.closed(slot);
-                (
-                    state.listeners[generation].agent,
-                    state.listeners[generation].slot,
-                ) = (false, None);
-                state.reap(generation, false);
+                state.close(generation)?;
             }
             Action::KillServer(generation) => {
                 state.server_kills -= 1;

@@ -1,0 +1,155 @@
+//! How does a test ask an agent for something? As operators do, or over its socket.
+
+use std::{
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::net::{Shutdown, shutdown};
+use synflip_wire::{Certificate, Client, Committed, Reply, Request, ServiceStatus, Status};
+
+use crate::product::{Agent, program};
+
+/// How long an agent may take to answer, on a slow virtual machine.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+
+/// What the command line printed and how it ended.
+#[derive(Clone, Debug)]
+pub struct Cli {
+    /// Its exit code.
+    pub code: i32,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+/// What `flip --json` prints.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub struct Drained {
+    /// The commit.
+    pub flip: Committed,
+    /// The drain certificate, if it was waited for.
+    pub drain: Option<Certificate>,
+}
+
+impl Agent {
+    /// A command of the command line, with the agent's socket.
+    ///
+    /// # Errors
+    ///
+    /// When the program is not built.
+    pub fn command(&self, args: &[&str]) -> Result<Command> {
+        let mut command = Command::new(program("synflip")?);
+        command
+            .args(args)
+            .env("SYNFLIP_SOCKET", self.socket())
+            .stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// Runs a command and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started; its exit code is part of the answer.
+    pub fn cli(&self, args: &[&str]) -> Result<Cli> {
+        let output = self.command(args)?.output().context("run synflip")?;
+        Ok(Cli::from(output))
+    }
+
+    /// `flip --to GENERATION --json`, which must succeed; returns when the old one has drained.
+    ///
+    /// # Errors
+    ///
+    /// With what the command said.
+    pub fn flip(&self, generation: &str) -> Result<Drained> {
+        self.flip_with(generation, &[])
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Errors
+    ///
+    /// With what the command said.
+    pub fn flip_with(&self, generation: &str, args: &[&str]) -> Result<Drained> {
+        let mut all = vec!["flip", "--json", "--to", generation];
+        all.extend(args);
+        let cli = self.cli(&all)?;
+        ensure!(
+            cli.code == 0,
+            "{all:?} ended with {}: {}{}",
+            cli.code,
+            cli.stdout,
+            cli.stderr
+        );
+        serde_json::from_str(&cli.stdout).context("read the output of flip --json")
+    }
+
+    /// Its status, as `status --json` shows it: without the command, which tests that wait for
+    /// something would start a hundred times.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer, or refuses.
+    pub fn status(&self) -> Result<Status> {
+        let mut client = Client::connect(&self.socket()).context("connect to the agent")?;
+        let reply = client.ask(&Request::Status { service: None }, ANSWERS_WITHIN)?;
+        // Its descriptors may be what the test is about: the connection is to be over.
+        shutdown(&client, Shutdown::Write)?;
+        while client.receive(Some(ANSWERS_WITHIN)).is_ok() {}
+        match reply {
+            Reply::Status(status) => Ok(status),
+            other => bail!("status: {other:?}"),
+        }
+    }
+
+    /// The status of the only service.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or more than one.
+    pub fn service(&self) -> Result<ServiceStatus> {
+        let mut services = self.status()?.services;
+        ensure!(services.len() == 1, "{} services", services.len());
+        services.pop().context("no service")
+    }
+
+    /// Checks what must always hold of the counters: they add up, and nothing fell back to the
+    /// kernel's hash.
+    ///
+    /// # Errors
+    ///
+    /// When they do not.
+    pub fn check_counters(&self) -> Result<()> {
+        for service in self.status()?.services {
+            for e in &service.endpoints {
+                let sum = e.selected + e.migrated + e.no_table + e.fell_back;
+                ensure!(
+                    e.runs == sum,
+                    "{}: {} runs, outcomes add up to {sum}",
+                    e.address,
+                    e.runs
+                );
+                ensure!(
+                    e.fell_back == 0,
+                    "{}: fell back {} times",
+                    e.address,
+                    e.fell_back
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+impl From<Output> for Cli {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
