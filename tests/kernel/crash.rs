@@ -1,11 +1,12 @@
 //! Promise: a crash loses nothing that was queued, and the agent can be left alone.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use synflip_bpf::service_dir;
 use synflip_tests::{
+    capability,
     product::{Generation, Spec},
     raw::{self, RawClient, Reply},
 };
@@ -37,6 +38,38 @@ fn a_successor_serves_what_was_queued_on_a_killed_generation() -> Result<()> {
         let status = bed.until("the successor works", |service| works(service, "gen2"))?;
         ensure!(status.epoch == 2, "{regime:?}: epoch {}", status.epoch);
         bed.agent.check_counters()?;
+    }
+    Ok(())
+}
+
+/// Without systemd nobody holds what both leave: the kernel moves it, if it can.
+fn what_server_and_agent_leave_together_moves_to_a_generation_that_lives() -> Result<()> {
+    if !capability::needs("migration") {
+        return Ok(());
+    }
+    for agent_first in [true, false] {
+        let mut bed = Bed::new()?;
+        let first = bed.first(&["--stop-accepting"])?;
+        let second = bed.generation(2, &[])?;
+        let waiting = bed.clients(20)?;
+        let netns = Arc::clone(&bed.netns);
+        let mut kill_agent = || bed.agent.kill(Signal::KILL);
+        if agent_first {
+            kill_agent()?;
+            first.signal(Signal::KILL)?;
+        } else {
+            // It may have noticed, and begun to act.
+            first.signal(Signal::KILL)?;
+            kill_agent()?;
+        }
+        ensure!(
+            answers(waiting)? == [2; 20],
+            "not all by the one that lives"
+        );
+        bed.agent.restart(&netns)?;
+        bed.until("it works", |service| works(service, "gen2"))?;
+        ensure!(bed.answers(10)? == [2; 10], "others answer");
+        drop((first, second));
     }
     Ok(())
 }
@@ -197,6 +230,7 @@ fn a_flip_away_from_those_who_are_not_back_waits_for_them() -> Result<()> {
 mod tests {
     synflip_tests::promises! {
         a_successor_serves_what_was_queued_on_a_killed_generation
+        what_server_and_agent_leave_together_moves_to_a_generation_that_lives
         connections_wait_for_a_generation_that_comes_within_the_hold_time
         after_the_hold_time_nothing_is_left_behind
         a_handshake_outlives_its_server

@@ -33,7 +33,7 @@ use story::Rest;
 /// By the time a second generation comes, the first one has passed the points of a registration
 /// and of a flip once, those of a listener twice.
 fn places(point: Point) -> &'static [(Setting, u32)] {
-    use Setting::{Back, Death, End, Flip, Founding, Joining, Return, StoredFlip};
+    use Setting::{Back, Death, End, Flip, Founding, Joining, Retiring, Return, StoredFlip};
     match point {
         Point::Recovering | Point::Restored => &[(Return, 1)],
         Point::ServiceFounded => &[(Founding, 1)],
@@ -49,6 +49,7 @@ fn places(point: Point) -> &'static [(Setting, u32)] {
         Point::DrainBegun | Point::OperatorTold => &[(Flip, 1)],
         Point::ReadingQueues => &[(Flip, 2)],
         Point::Drained | Point::ServerTold => &[(Flip, 1), (StoredFlip, 1)],
+        Point::Retired => &[(Retiring, 1)],
         Point::ProcessGone => &[(Flip, 1), (StoredFlip, 1), (Death, 1)],
         Point::BeforeLending | Point::Lent => &[(Death, 1), (Death, 2)],
         Point::GivenBack => &[(Death, 1)],

@@ -130,8 +130,8 @@ fn what_nobody_comes_for_is_closed_after_the_hold_time() -> Result<()> {
     let waiting = bed.clients(5)?;
     bed.agent.kill(Signal::KILL)?;
     kill(first)?;
-    bed.agent.restart(&bed.netns)?;
-    // Without anybody who says anything to the agent.
+    // Nobody says anything to it.
+    bed.agent.restart_unasked(&bed.netns, &["--hold", "1"])?;
     wait::until("nothing is stored", SOON, || {
         store.names().is_ok_and(|names| names.is_empty())
     })

@@ -22,6 +22,8 @@ pub(crate) enum Setting {
     StoredFlip,
     /// A flip back, whose old generation leaves a tombstone.
     Back,
+    /// A generation that has never worked is retired, under load.
+    Retiring,
     /// The working generation is killed with connections in its queues; systemd keeps what the
     /// agent holds, which nobody else does then.
     Death,
@@ -38,6 +40,7 @@ impl Setting {
         Self::Flip,
         Self::StoredFlip,
         Self::Back,
+        Self::Retiring,
         Self::Death,
         Self::Return,
         Self::End,
@@ -52,6 +55,7 @@ impl Setting {
             Self::Flip => flip(die_at, false),
             Self::StoredFlip => flip(die_at, true),
             Self::Back => back(die_at),
+            Self::Retiring => retiring(die_at),
             Self::Death => death(die_at),
             Self::Return => comeback(die_at),
             Self::End => end(die_at),
@@ -108,6 +112,20 @@ fn back(die_at: Option<DieAt>) -> Result<Rest> {
     story.death(Some(&load))?;
     let status = story.back(&["gen1"])?;
     ensure!(works(&status, "gen1") && status.epoch == 3, "{status:#?}");
+    story.finish(Some(load), vec![first])
+}
+
+fn retiring(die_at: Option<DieAt>) -> Result<Rest> {
+    let mut story = Story::new(false, die_at)?;
+    let first = story.first(&[])?;
+    let second = story.start(&[])?;
+    let load = trickle(&story.bed);
+    let retired = ["retire", "--generation", "gen2"];
+    story.bed.agent.cli(&retired)?;
+    story.death(Some(&load))?;
+    story.ends(second)?;
+    let status = story.back(&["gen1"])?;
+    ensure!(works(&status, "gen1") && status.epoch == 1, "{status:#?}");
     story.finish(Some(load), vec![first])
 }
 

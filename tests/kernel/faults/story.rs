@@ -89,7 +89,7 @@ impl Story {
         match die_at {
             Some(die_at) => {
                 self.die_at = Some(die_at);
-                self.bed.agent.restart_doomed(&netns, &[&doom(die_at)])?;
+                self.bed.agent.restart_unasked(&netns, &[&doom(die_at)])?;
                 self.death(Some(load))
             }
             None => self.bed.agent.restart(&netns),

@@ -88,6 +88,8 @@ fn what_was_lent_to_one_that_dies_goes_to_the_next_or_waits_for_it() -> Result<(
             answered += answers(vec![client]).map_or(0, |by| usize::from(by == [3]));
         }
         ensure!(answered == 24, "{answered} of 24\n{}", bed.agent.log());
+        // Nothing is waited for any more from those who are dead.
+        bed.until("only the third is left", |s| s.generations.len() == 1)?;
         drop(third);
         bed.agent.check_counters()?;
     }

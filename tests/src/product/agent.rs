@@ -102,12 +102,12 @@ impl Agent {
         self.restart(netns)
     }
 
-    /// The same, but does not wait for an answer: it is not expected to live that long.
+    /// The same, but does not ask it anything: it may not live that long, or is to be left alone.
     ///
     /// # Errors
     ///
     /// When it cannot be started.
-    pub fn restart_doomed(&mut self, netns: &Netns, args: &[&str]) -> Result<()> {
+    pub fn restart_unasked(&mut self, netns: &Netns, args: &[&str]) -> Result<()> {
         self.options.args = args.iter().map(ToString::to_string).collect();
         self.launch(netns)
     }

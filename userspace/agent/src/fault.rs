@@ -81,6 +81,8 @@ points! {
     Drained = "drained",
     /// A process has been told that it may close.
     ServerTold = "server-told",
+    /// A generation has been retired, which is noted; nobody has been told.
+    Retired = "retired",
     /// The death of a process, or its leaving, has been noticed.
     ProcessGone = "process-gone",
     /// A dead process's queue is about to be lent to a process that can accept from it.

@@ -189,6 +189,7 @@ impl Service {
             .map_err(refuse)?;
         self.supersede(id, context);
         self.note_departure(id, MemberState::Leaving, 0);
+        self.faults.reach(Point::Retired);
         if force && let Some(generation) = self.plan.generation(id) {
             self.forced
                 .extend(generation.members.iter().map(|member| member.slot));

@@ -265,12 +265,17 @@ impl Session {
 
     /// The conversation is over or did not begin: serve on, and try again after a pause.
     fn lost(&mut self, failure: &Failure) {
-        let was_connected = self.shared.update(|state| {
+        let (was_connected, steered) = self.shared.update(|state| {
             if matches!(state.readiness, Readiness::Said | Readiness::Accepted) {
                 state.readiness = Readiness::Wanted;
             }
-            std::mem::take(&mut state.connected)
+            (std::mem::take(&mut state.connected), state.steered)
         });
+        // With an agent that dies, listeners close that only it held; what was queued on them moves
+        // here, and not every kernel says so. It takes its time to die.
+        if steered && self.pause < RETRY[1] {
+            self.shared.sweep();
+        }
         match failure {
             Failure::Wire(error) if was_connected => {
                 log::warn!("synflip: lost the agent ({error}); serving on, and reconnecting");

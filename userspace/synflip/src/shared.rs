@@ -184,26 +184,27 @@ impl Shared {
     /// Lends another process's listener to the accept loops of its address; false, and it is
     /// closed, if nobody accepts there.
     pub(crate) fn lend(&self, address: SocketAddr, id: u64, listener: OwnedFd) -> bool {
-        let bells: Vec<_> = {
-            let state = self.lock();
-            let its = state
-                .sockets
-                .iter()
-                .filter(|socket| socket.address == address);
-            // Not the sockets: a clone would keep one open while the session closes them.
-            its.map(|socket| Arc::clone(&socket.bell)).collect()
-        };
-        if bells.is_empty() {
+        let is_its = |socket: &Socket| socket.address == address;
+        if !self.lock().sockets.iter().any(is_its) {
             drop(listener);
             self.loans.decline(id);
             return false;
         }
         self.loans.add(id, address, listener);
+        self.sweep();
+        true
+    }
+
+    /// Makes each accept loop look at its queue once, whatever the kernel says of it.
+    pub(crate) fn sweep(&self) {
         self.version.fetch_add(1, Ordering::Release);
         // Wakes the tasks that wait for a change.
-        self.update(|_| ());
+        let bells: Vec<_> = self.update(|state| {
+            // Not the sockets: a clone would keep one open while the session closes them.
+            let bells = state.sockets.iter().map(|socket| Arc::clone(&socket.bell));
+            bells.collect()
+        });
         bells.iter().for_each(|bell| bell.ring());
-        true
     }
 
     pub(crate) fn is_over(&self) -> bool {
