@@ -263,7 +263,7 @@ fn plain_restarts_lose_connections() -> Result<()> {
         load.join().expect("the load does not panic")
     })?;
     note(&format!(
-        "20 plain restarts: {} of {} lost, {report:?}",
+        "20 plain restarts: {} of {} lost",
         report.lost,
         report.ok + report.lost
     ));

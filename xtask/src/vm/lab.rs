@@ -74,14 +74,16 @@ impl Lab {
         })
     }
 
-    /// Boots a kernel, runs the jobs, and shows what they print.
+    /// Boots a kernel, runs the jobs, and shows what they print; what the machine says is kept
+    /// under its name.
     pub(crate) fn boot(
         &self,
         kernel: &Kernel,
+        name: &str,
         jobs: Vec<Job>,
         show: &mut dyn FnMut(&str),
     ) -> Result<Booted> {
-        let dir = self.dir.join(&kernel.row.name);
+        let dir = self.dir.join(&kernel.row.name).join(name);
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let accel = self.accelerator(kernel, &dir)?;
         let start = Instant::now();
@@ -134,14 +136,13 @@ impl Lab {
         };
         add("/init", &self.programs.init)?;
         if !jobs.is_empty() {
-            for (files, place) in [
-                (&self.programs.programs, initramfs::PROGRAMS),
-                (&self.programs.tests, initramfs::TESTS),
-            ] {
-                for (name, file) in files {
-                    add(&format!("{place}/{name}"), file)?;
-                }
+            for (name, file) in &self.programs.programs {
+                add(&format!("{}/{name}", initramfs::PROGRAMS), file)?;
             }
+        }
+        let tests = self.programs.tests.iter();
+        for (name, file) in tests.filter(|(name, _)| jobs.iter().any(|job| job.name == *name)) {
+            add(&format!("{}/{name}", initramfs::TESTS), file)?;
         }
         let mut plan = Plan {
             env: self.environment(kernel, accel),

@@ -24,7 +24,7 @@ pub(crate) struct OnKernel {
     pub(crate) targets: Vec<Target>,
     /// What went wrong in the machine itself, with traces.
     pub(crate) troubles: Vec<Vec<String>>,
-    /// From starting the machine to its end.
+    /// From starting a machine to its end; of several, together.
     pub(crate) seconds: f64,
 }
 
@@ -60,6 +60,14 @@ impl OnKernel {
             troubles: story.troubles,
             seconds: took.as_secs_f64(),
         }
+    }
+
+    /// Adds what another machine with the same kernel has seen.
+    pub(crate) fn join(&mut self, other: Self) {
+        self.targets.extend(other.targets);
+        self.targets.sort_by(|a, b| a.name.cmp(&b.name));
+        self.troubles.extend(other.troubles);
+        self.seconds += other.seconds;
     }
 
     /// Everything that failed, a line each, and traces as they are.

@@ -34,7 +34,9 @@ pub(crate) fn run_in(names: &[String], program: &Program, args: &[OsString]) -> 
             deadline_s,
             output: Some(output.to_owned()),
         };
-        let ran = lab.boot(kernel, vec![job], &mut |line| println!("{line}"))?;
+        let ran = lab.boot(kernel, program.name, vec![job], &mut |line| {
+            println!("{line}");
+        })?;
         for trouble in &ran.story.troubles {
             eprintln!(
                 "error: kernel {}: {}",
