@@ -99,7 +99,7 @@ pub(crate) fn markdown(kernels: &[OnKernel], declared: &Kernels) -> String {
     }
     for (capability, meaning) in &declared.capabilities {
         text.push_str(&format!(
-            "\n*{}*: the kernel {meaning}.",
+            "\n- *{}*: the kernel {meaning}.",
             capability.replace('_', " ")
         ));
     }
