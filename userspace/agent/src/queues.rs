@@ -1,7 +1,7 @@
 //! What is pending on a listener: its line in `/proc/net/tcp{,6}` of its own network namespace.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     fs::File,
     io::{self, Read as _, Seek as _},
     os::fd::BorrowedFd,
@@ -47,11 +47,12 @@ impl ListenTables {
     pub(crate) fn read(&mut self, ipv6: bool, wanted: &[u64]) -> io::Result<Vec<Line>> {
         let file = if ipv6 { &mut self.tcp6 } else { &mut self.tcp };
         file.rewind()?;
-        let mut missing: HashMap<u64, ()> = wanted.iter().map(|inode| (*inode, ())).collect();
+        let mut missing: HashSet<u64> = wanted.iter().copied().collect();
         let mut lines = Vec::with_capacity(wanted.len());
-        let (mut text, mut chunk) = (Vec::new(), [0; 4096]);
-        // Listeners come first: once all are seen, the connections need not be walked.
-        while !missing.is_empty() {
+        let (mut text, mut chunk, mut heading) = (Vec::new(), [0; 4096], true);
+        // Listeners come first (`tcp_seq_next`, 5.10 to 7.3). The connections behind them, of which
+        // there may be a million, are not walked, neither for a listener that has no line.
+        'table: while !missing.is_empty() {
             let read = file.read(&mut chunk)?;
             if read == 0 {
                 break;
@@ -60,8 +61,11 @@ impl ListenTables {
             while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
                 let line = parse(&String::from_utf8_lossy(&text[..end]));
                 text.drain(..=end);
-                if let Some(line) = line.filter(|line| missing.remove(&line.inode).is_some()) {
-                    lines.push(line);
+                match line {
+                    Some(line) if missing.remove(&line.inode) => lines.push(line),
+                    Some(_) => {}
+                    None if heading => heading = false,
+                    None => break 'table,
                 }
             }
         }
