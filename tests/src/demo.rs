@@ -72,8 +72,8 @@ fn halves(
     let mut half = |mode| Half::run(mode, settings, &schedule, screen, interrupt);
     let steered = half(Mode::Steered)?;
     let baseline = match settings.baseline {
-        Some(Baseline::Plain) => Some(half(Mode::Plain)?),
-        None => None,
+        Baseline::Plain => Some(half(Mode::Plain)?),
+        Baseline::None => None,
     };
     Ok((steered, baseline))
 }

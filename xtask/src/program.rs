@@ -20,6 +20,8 @@ pub(crate) struct Program {
     pub(crate) name: &'static str,
     /// How long it may take in a machine, with these arguments.
     pub(crate) deadline_s: fn(&[String], &Kernels) -> Result<u64>,
+    /// Options that it gets in a virtual machine, where they were not given: a name and a value.
+    pub(crate) vm_defaults: &'static [(&'static str, &'static str)],
     /// What is shown of its JSON where it runs in several machines: a name, and where it is.
     pub(crate) columns: &'static [(&'static str, &'static str)],
 }

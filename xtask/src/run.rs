@@ -5,6 +5,8 @@ use crate::program::Program;
 pub(crate) const PROGRAM: Program = Program {
     name: "synflip-run",
     deadline_s: |_, kernels| Ok(kernels.deadline_s("run")),
+    // Kernels are compared, and with themselves.
+    vm_defaults: &[("--baseline", "plain")],
     columns: &[
         ("flips", "/flips"),
         ("connections", "/connections/ok"),

@@ -48,9 +48,10 @@ struct Args {
     /// and every third time the working one
     #[arg(long)]
     kill_old: bool,
-    /// Make the same restarts once more with another method, and show it beside
-    #[arg(long, value_name = "METHOD")]
-    baseline: Option<Baseline>,
+    /// Make the same restarts once more with another method, and show it beside; with --vm, plain
+    /// if nothing is said
+    #[arg(long, default_value = "none", value_name = "METHOD")]
+    baseline: Baseline,
     /// Also write the results to a file, or to standard output if it is -
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -74,6 +75,8 @@ pub(super) enum Baseline {
     /// SO_REUSEPORT alone: the new server listens, the old one closes its listeners and finishes
     /// what it has accepted
     Plain,
+    /// Nothing is shown beside
+    None,
 }
 
 /// What is done: the options, checked.
@@ -87,7 +90,7 @@ pub(super) struct Settings {
     pub(super) loss: f64,
     pub(super) seed: u64,
     pub(super) kill_old: bool,
-    pub(super) baseline: Option<Baseline>,
+    pub(super) baseline: Baseline,
     pub(super) output: Output,
 }
 

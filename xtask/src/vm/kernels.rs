@@ -124,9 +124,8 @@ impl Kernels {
     /// How long a target may take, in seconds.
     pub(crate) fn deadline_s(&self, target: &str) -> u64 {
         let own = self.deadline_s.get(target);
-        own.or_else(|| self.deadline_s.get("default"))
-            .copied()
-            .unwrap_or(300)
+        *own.or_else(|| self.deadline_s.get("default"))
+            .expect("a file without a default is refused")
     }
 
     /// What this machine's own kernel may lack, as the tests take it.
@@ -146,7 +145,7 @@ mod tests {
         assert_eq!(names, ["5.10", "6.1", "6.12", "6.18", "7"]);
         assert!(kernels.rows[0].lacks.contains(&"migration".to_owned()));
         assert_eq!(kernels.deadline_s("run"), 1800);
-        assert_eq!(kernels.deadline_s("something"), 300);
+        assert_eq!(kernels.deadline_s("something"), 600);
     }
 
     #[test]

@@ -10,7 +10,8 @@ use crate::program::Program;
 
 /// Runs a program on the named kernels.
 pub(crate) fn run_in(names: &[String], program: &Program, args: &[OsString]) -> Result<ExitCode> {
-    let (args, json) = split_json(args)?;
+    let (mut args, json) = split_json(args)?;
+    add_defaults(&mut args, program.vm_defaults);
     let lab = Lab::open(names, &[])?;
     let deadline_s = (program.deadline_s)(&args, &lab.kernels)?;
     let mut runs = Vec::new();
@@ -92,9 +93,34 @@ fn split_json(args: &[OsString]) -> Result<(Vec<String>, Option<PathBuf>)> {
     Ok((rest, json))
 }
 
+/// Adds the options that were not given.
+fn add_defaults(args: &mut Vec<String>, defaults: &[(&str, &str)]) {
+    for (name, value) in defaults {
+        let given = |arg: &String| {
+            arg.strip_prefix(name)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        };
+        if !args.iter().any(given) {
+            args.extend([(*name).to_owned(), (*value).to_owned()]);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_given_is_not_overridden() {
+        let with = |args: &[&str]| {
+            let mut args = args.iter().map(ToString::to_string).collect();
+            add_defaults(&mut args, &[("--baseline", "plain")]);
+            args
+        };
+        assert_eq!(with(&["--flips"]), ["--flips", "--baseline", "plain"]);
+        assert_eq!(with(&["--baseline", "none"]), ["--baseline", "none"]);
+        assert_eq!(with(&["--baseline=none"]), ["--baseline=none"]);
+    }
 
     #[test]
     fn the_json_file_stays_here() {
