@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
-use synflip_tests::product::{Generation, Spec};
+use synflip_bed::product::{Generation, Spec};
 
 #[path = "bed.rs"]
 mod bed;
@@ -151,7 +151,7 @@ fn what_cannot_be_adopted_is_refused_with_a_reason() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         a_running_server_is_adopted_and_replaced
         what_an_adopted_server_leaves_is_served_by_its_successor
         adopted_servers_and_others_replace_each_other

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use synflip_tests::{
+use synflip_bed::{
     Netns,
     load::{self, Config, Mode, Report},
     product::{Agent, Generation, Options, Spec},

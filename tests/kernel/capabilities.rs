@@ -3,7 +3,7 @@
 use std::env;
 
 use anyhow::{Result, ensure};
-use synflip_tests::capability::{declared_missing, has};
+use synflip_bed::capability::{declared_missing, has};
 
 fn the_kernel_has_what_it_is_not_declared_to_lack() -> Result<()> {
     for capability in ["migration", "migration_wakes", "expedited_commit", "netem"] {
@@ -21,7 +21,7 @@ fn the_kernel_has_what_it_is_not_declared_to_lack() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         the_kernel_has_what_it_is_not_declared_to_lack
     }
 }

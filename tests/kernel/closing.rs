@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use synflip_tests::{
+use synflip_bed::{
     Family, Netns,
     capability::{is_slow, scaled},
     note,
@@ -246,7 +246,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         flips_forward_over_ipv6_lose_no_syn
         flips_forward_over_ipv6_lose_no_syn_without_migration
         rollbacks_over_ipv4_lose_no_syn

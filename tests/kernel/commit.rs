@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use synflip_tests::{
+use synflip_bed::{
     Family, Netns,
     capability::scaled,
     note,
@@ -131,7 +131,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         nothing_reaches_the_old_listeners_after_a_commit
     }
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
-use synflip_tests::product::{Cli, program};
+use synflip_bed::product::{Cli, program};
 
 use bed::{Bed, SOON, answers};
 
@@ -295,7 +295,7 @@ fn run(command: &mut Command) -> Result<Cli> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         every_way_to_end_has_its_exit_code
         json_is_one_document_and_errors_go_to_stderr
         help_is_complete_and_completions_are_there

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use synflip_bpf::service_dir;
-use synflip_tests::{
+use synflip_bed::{
     capability,
     product::{Generation, Spec},
     raw::{self, RawClient, Reply},
@@ -96,7 +96,7 @@ fn after_the_hold_time_nothing_is_left_behind() -> Result<()> {
     let waiting = bed.clients(5)?;
     first.signal(Signal::KILL)?;
     ensure!(answers(waiting).is_err(), "answered by nobody");
-    synflip_tests::wait::until("the service is gone", SOON, || {
+    synflip_bed::wait::until("the service is gone", SOON, || {
         bed.agent
             .status()
             .is_ok_and(|status| status.services.is_empty())
@@ -121,7 +121,7 @@ fn a_handshake_outlives_its_server() -> Result<()> {
     for regime in REGIMES {
         let bed = Bed::with(regime)?;
         let client = RawClient::new(&bed.netns)?;
-        let family = synflip_tests::Family::V4;
+        let family = synflip_bed::Family::V4;
         let to = (raw::server(family), 4001).into();
         let start = |number| Generation::start(&bed.netns, &bed.agent, &Spec::new(number, to, 2));
         let first = start(1)?;
@@ -149,7 +149,7 @@ fn what_was_lent_to_a_process_that_dies_first_goes_to_the_next() -> Result<()> {
     let second = bed.generation(2, &["--stop-accepting"])?;
     first.signal(Signal::KILL)?;
     bed.until("the second works", |service| works(service, "gen2"))?;
-    synflip_tests::wait::until("the queues are lent", SOON, || {
+    synflip_bed::wait::until("the queues are lent", SOON, || {
         bed.agent.log().matches("its queue is lent").count() == 2
     })?;
     let _third = bed.generation(3, &[])?;
@@ -228,7 +228,7 @@ fn a_flip_away_from_those_who_are_not_back_waits_for_them() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         a_successor_serves_what_was_queued_on_a_killed_generation
         what_server_and_agent_leave_together_moves_to_a_generation_that_lives
         connections_wait_for_a_generation_that_comes_within_the_hold_time

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use synflip_agent::{DieAt, Point};
-use synflip_tests::capability::is_slow;
+use synflip_bed::capability::is_slow;
 
 #[path = "bed.rs"]
 mod bed;
@@ -123,7 +123,7 @@ const AT_A_TIME: usize = 4;
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         wherever_the_agent_dies_nothing_is_lost_or_left_behind
     }
 }

@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
-use synflip_tests::product::Cli;
+use synflip_bed::product::Cli;
 use synflip_wire::{Client, ErrorCode, Phase, Reply, Request, ServiceStatus, Target};
 
 use bed::{Bed, SOON, find, works};
@@ -204,7 +204,7 @@ fn end(child: Child) -> Result<Cli> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         a_generation_that_is_not_ready_gets_nothing
         nobody_notices_the_death_of_a_generation_that_was_ready
         a_flip_goes_to_the_generation_that_was_named_or_nowhere

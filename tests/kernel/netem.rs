@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use rand::{RngExt as _, rngs::SmallRng};
-use synflip_tests::{
+use synflip_bed::{
     Delay, Family, Netem, Netns, capability, link,
     load::{self, Config, Report},
     note, plain,
@@ -158,7 +158,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         twenty_flips_over_a_bad_line_lose_nothing_that_it_does_not_lose_anyway
         netem_delays_loses_and_reorders
         a_line_of_the_kernels_own_loses_nothing_by_itself

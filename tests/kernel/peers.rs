@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use synflip_tests::product::Generation;
+use synflip_bed::product::Generation;
 use synflip_wire::{
     Client, ErrorCode, ListenerSpec, Name, Refusal, Register, Reply, Request,
     frame::{self, Frames},
@@ -174,7 +174,7 @@ fn borrow<T: AsFd>(all: &[T]) -> Vec<BorrowedFd<'_>> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         a_frame_that_comes_byte_by_byte_is_understood
     }
 }

@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Signal;
-use synflip_tests::{
+use synflip_bed::{
     Family, note,
     product::{Drained, Generation},
     wait,
@@ -265,7 +265,7 @@ const HALF_OPEN: u64 = 8;
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         a_queue_is_served_before_the_flip_returns
         a_queue_made_from_cookies_is_served_before_the_flip_returns
         half_open_handshakes_end_on_the_old_generation

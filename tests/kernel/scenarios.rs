@@ -29,7 +29,7 @@ mod scene;
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
-use synflip_tests::Family;
+use synflip_bed::Family;
 
 /// Does the same over both families at one time: most of it is waiting.
 fn both(f: impl Fn(Family) -> Result<()> + Sync) -> Result<()> {

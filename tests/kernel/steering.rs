@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use synflip_abi::{Member, MemberState};
 use synflip_bpf::{BpfError, Object, Outcomes, Publisher, Steering, Variant, probe};
 use synflip_plan::{Slot, Table};
-use synflip_tests::{Family, Netns, wait};
+use synflip_bed::{Family, Netns, wait};
 
 #[path = "steering/counters.rs"]
 mod counters;
@@ -314,7 +314,7 @@ fn local(socket: &Socket) -> Result<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         new_connections_follow_the_published_table
         the_share_of_listeners_that_end_goes_to_their_siblings
     }

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use socket2::Socket;
-use synflip_tests::{
+use synflip_bed::{
     Delay, Family, Link, Netns,
     capability::is_slow,
     link,
@@ -317,7 +317,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         a_link_has_the_round_trip_time_asked_for
         a_link_drops_the_share_asked_for
         nothing_is_lost_without_a_restart

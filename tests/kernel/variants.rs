@@ -20,7 +20,7 @@ mod seed;
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Result, ensure};
-use synflip_tests::{Delay, Family, link, note, product::Options};
+use synflip_bed::{Delay, Family, link, note, product::Options};
 
 use campaign::{Campaign, Story};
 use seed::with_seed;
@@ -114,7 +114,7 @@ fn one_ms(address: std::net::IpAddr) -> Campaign {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         wildcards_lose_nothing
         an_agent_in_another_namespace_loses_nothing
         hundreds_of_listeners_lose_nothing

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use synflip::{Events, Listener, Mode, Server};
-use synflip_tests::{Netns, product::Agent};
+use synflip_bed::{Netns, product::Agent};
 
 /// Listeners that nobody accepts from, because no handshake is ever complete.
 pub(crate) struct Fleet {

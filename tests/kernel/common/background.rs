@@ -3,7 +3,7 @@
 use std::process::{Child, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use synflip_tests::product::{Agent, Cli, Drained};
+use synflip_bed::product::{Agent, Cli, Drained};
 
 /// A command of the command line that is running; killed when dropped.
 pub(crate) struct Background(Option<Child>);

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fs, net::SocketAddr, ops::RangeInclusive, time:
 use anyhow::{Context as _, Result, ensure};
 use rand::{RngExt as _, rngs::SmallRng};
 use rustix::process::Signal;
-use synflip_tests::{
+use synflip_bed::{
     Delay, Netem,
     load::{self, Outcome, Report},
     product::{Agent, Generation, Operator, Options, Spec},

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
-use synflip_tests::raw::{HalfOpen, Reply, SynOptions};
+use synflip_bed::raw::{HalfOpen, Reply, SynOptions};
 
 use crate::scene::{REQUEST, SOON, Scene};
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use synflip_tests::{
+use synflip_bed::{
     Delay, Link, Netem, Netns,
     load::{self, Config, Report},
     veth,

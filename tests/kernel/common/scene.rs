@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use synflip_tests::{
+use synflip_bed::{
     Family, Netns,
     product::{Agent, Generation, Operator, Options, Spec},
     raw::{self, HalfOpen, RawClient, Reply},

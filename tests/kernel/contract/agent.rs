@@ -12,7 +12,7 @@ use rustix::{
     process::{Pid, Signal, kill_process},
     thread::{CapabilitySet, remove_capability_from_bounding_set},
 };
-use synflip_tests::{
+use synflip_bed::{
     Netns,
     product::{Cli, program},
     wait,
@@ -241,7 +241,7 @@ impl Drop for Started {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         a_second_agent_is_told_what_the_first_one_holds
         a_dead_agents_socket_is_replaced_and_a_directory_made
         a_socket_that_cannot_be_made_is_named

@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
-use synflip_tests::{
+use synflip_bed::{
     product::{Generation, Spec},
     wait,
 };
@@ -94,7 +94,7 @@ fn ticks(pid: u32) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         an_idle_agent_uses_no_processor
         listeners_cost_little_memory
         an_agent_that_is_out_of_descriptors_goes_on

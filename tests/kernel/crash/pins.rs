@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use synflip_abi::{COUNTERS, MAX_ENDPOINTS, MEMBERS, Member, OUTCOMES, SOCKETS, TABLES, VERSION};
 use synflip_bpf::{Object, Steering, Variant, service_dir};
-use synflip_tests::wait;
+use synflip_bed::wait;
 use synflip_wire::Phase;
 
 use crate::bed::{Bed, SOON, find, works};
@@ -233,7 +233,7 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         what_is_left_of_a_service_is_removed_by_the_next_agent
         a_dead_servers_slots_are_emptied
         notes_that_make_no_sense_are_not_believed

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use synflip_bpf::service_dir;
-use synflip_tests::{
+use synflip_bed::{
     product::{Generation, Options, Spec, Store},
     wait,
 };
@@ -173,7 +173,7 @@ fn kill(mut server: Generation) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         what_is_queued_outlives_agent_and_server
         without_the_store_they_die
         the_store_has_what_the_agent_holds_and_nothing_else

@@ -5,7 +5,7 @@ use std::{process::Stdio, time::Duration};
 use anyhow::{Context as _, Result};
 use rand::{RngExt as _, rngs::SmallRng};
 use rustix::process::Signal;
-use synflip_tests::{capability::scaled, wait};
+use synflip_bed::{capability::scaled, wait};
 
 use crate::{
     bed::{Bed, SOON, works},
@@ -53,7 +53,7 @@ fn killed_during_each_flip(rng: &mut SmallRng) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         an_agent_that_is_killed_during_each_flip_loses_nothing
     }
 }

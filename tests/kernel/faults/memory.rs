@@ -121,7 +121,7 @@ fn is(service: &synflip_wire::ServiceStatus, name: &str, phase: Phase) -> bool {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         a_generation_that_has_not_worked_yet_is_not_told_to_close
         a_drain_after_a_rollback_goes_on
         what_is_kept_is_kept

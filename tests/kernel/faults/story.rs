@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use synflip_agent::DieAt;
 use synflip_bpf::service_dir;
-use synflip_tests::{
+use synflip_bed::{
     capability::scaled,
     load::Mode,
     product::{Generation, Options, Spec, Store},

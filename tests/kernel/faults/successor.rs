@@ -106,7 +106,7 @@ fn listener() -> Result<TcpListener> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         what_was_lent_to_one_that_dies_goes_to_the_next_or_waits_for_it
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
-use synflip_tests::product::Drained;
+use synflip_bed::product::Drained;
 use synflip_wire::{DrainEnd, Phase, ServiceStatus};
 
 use super::{begin, end, refused};
@@ -199,7 +199,7 @@ fn what_works_or_drains_is_not_retired() -> Result<()> {
 }
 
 /// The certificate of a flip that has ended well.
-fn drained(cli: synflip_tests::product::Cli) -> Result<synflip_wire::Certificate> {
+fn drained(cli: synflip_bed::product::Cli) -> Result<synflip_wire::Certificate> {
     ensure!(cli.code == 0, "{cli:?}");
     let flip: Drained = serde_json::from_str(&cli.stdout)?;
     let certificate = flip.drain.context("a certificate")?;
@@ -216,7 +216,7 @@ fn is_draining(service: &ServiceStatus, name: &str, queued: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         a_rollback_in_the_middle_of_a_drain_takes_the_old_generation_back
         two_generations_drain_at_one_time
         a_kept_generation_can_be_rolled_back_to_until_it_is_retired

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use synflip_bpf::service_dir;
-use synflip_tests::{
+use synflip_bed::{
     product::{Generation, Operator, Spec},
     wait,
 };
@@ -182,7 +182,7 @@ fn life(service: &ServiceStatus, generation: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         what_is_queued_on_a_process_that_dies_is_served_by_its_sibling
         a_second_process_gets_its_share_and_its_death_costs_only_what_it_served
         a_flip_waits_for_the_table_without_a_dead_process

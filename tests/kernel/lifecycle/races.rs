@@ -139,7 +139,7 @@ fn both<T: Send>(act: &(impl Fn() -> Result<T> + Sync)) -> Result<[T; 2]> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         of_two_requests_with_one_epoch_exactly_one_commits
         of_two_commands_exactly_one_flips
         a_rollback_at_the_moment_the_drain_ends_is_done_or_refused_and_never_half

@@ -101,7 +101,7 @@ fn ready(client: &mut Client) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         a_server_comes_back_to_its_listeners_whatever_became_of_them
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use synflip_tests::product::{Cli, program};
+use synflip_bed::product::{Cli, program};
 
 use super::Victim;
 
@@ -101,7 +101,7 @@ fn as_nobody(mut command: Command) -> Result<Cli> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         a_user_outside_the_group_is_kept_out
         another_user_may_look_and_not_touch
     }

@@ -4,7 +4,7 @@ use std::{io::Write as _, os::unix::net::UnixStream, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use synflip_tests::wait;
+use synflip_bed::wait;
 use synflip_wire::{Client, ErrorCode, MAX_REQUEST, Request, frame};
 
 use super::{Victim, last_word, says};
@@ -105,7 +105,7 @@ fn is_status(reply: &synflip_wire::Reply) -> bool {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         who_never_reads_costs_the_others_nothing
         beyond_its_bound_connections_are_refused_with_a_word
     }

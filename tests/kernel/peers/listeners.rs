@@ -16,7 +16,7 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 use socket2::{Domain, Protocol, Socket, Type};
-use synflip_tests::{Netns, capability::needs};
+use synflip_bed::{Netns, capability::needs};
 use synflip_wire::{Client, ErrorCode, Event, Reply, Request, Target};
 
 use super::{Victim, borrow, refusal, register, says};
@@ -307,7 +307,7 @@ fn leave(clients: impl IntoIterator<Item = Client>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         what_is_no_listener_is_refused_with_the_reason
         mptcp_listeners_are_refused_with_the_cure
         what_differs_from_its_siblings_is_refused_with_the_difference

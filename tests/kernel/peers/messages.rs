@@ -270,7 +270,7 @@ fn send(stream: &UnixStream, bytes: &[u8], fds: &[OwnedFd]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         what_is_no_message_is_answered_once_and_disconnected
         too_many_descriptors_are_closed_again
         who_says_nothing_or_half_of_it_is_disconnected

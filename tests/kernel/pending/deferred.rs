@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 use synflip::{Mode, Server};
-use synflip_tests::{Family, defer_accept, note, set_defer_accept, wait};
+use synflip_bed::{Family, defer_accept, note, set_defer_accept, wait};
 use synflip_wire::Phase;
 
 use crate::scene::{REQUEST, SOON, Scene, generation};
@@ -225,7 +225,7 @@ const DEFER: u32 = 180;
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         a_deferred_handshake_does_not_pin_the_drain
         an_agent_that_comes_back_finds_the_option_as_it_was
     }

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
-use synflip_tests::{product::Agent, wait};
+use synflip_bed::{product::Agent, wait};
 use synflip_wire::{Client, Event, ListenerSpec, MAX_FDS, Register, Reply, Request};
 
 use crate::scene::{SOON, Scene};

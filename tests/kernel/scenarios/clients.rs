@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use synflip_tests::wait;
+use synflip_bed::wait;
 
 use crate::{
     bare::Bare,

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use synflip_tests::{capability::is_slow, product::Drained};
+use synflip_bed::{capability::is_slow, product::Drained};
 use synflip_wire::{DrainEnd, Event, Phase};
 
 use crate::{
@@ -96,7 +96,7 @@ const DEAD: u64 = 200;
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         who_never_answers_holds_a_drain_up_until_the_kernel_gives_up
         a_closed_listener_does_not_haunt_its_server
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, thread, time::Duration};
 
 use anyhow::{Result, anyhow, ensure};
 use rustix::process::Signal;
-use synflip_tests::{raw::Reply, wait};
+use synflip_bed::{raw::Reply, wait};
 use synflip_wire::Phase;
 
 use crate::{
@@ -129,7 +129,7 @@ const MS: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         a_full_old_queue_is_served_and_who_waits_before_it_goes_to_the_new_one
         a_full_new_queue_is_left_by_a_rollback
         requests_and_cookies_of_one_rush_are_all_served

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use synflip_tests::product::{Cli, program};
+use synflip_bed::product::{Cli, program};
 use synflip_wire::{Event, Phase};
 
 use crate::{
@@ -108,7 +108,7 @@ fn a_generation_of_another_user_is_told_why_it_cannot_join() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         a_group_that_grows_keeps_what_it_has_and_steers_to_all
         a_generation_of_another_user_is_told_why_it_cannot_join
     }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
-use synflip_tests::{
+use synflip_bed::{
     capability,
     product::{Drained, Generation, Spec},
     wait,
@@ -195,7 +195,7 @@ fn moved(scene: &Scene) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         what_is_pending_moves_when_the_old_server_shuts_down
         what_is_pending_moves_without_an_agent
         what_is_pending_on_a_killed_server_is_handed_over

@@ -2,7 +2,7 @@
 //! keeps a listener from that.
 
 use anyhow::{Result, ensure};
-use synflip_tests::capability;
+use synflip_bed::capability;
 use synflip_wire::Event;
 
 use crate::{
@@ -76,7 +76,7 @@ fn a_server_that_shuts_down_before_the_flip_loses_nothing() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         who_listens_again_gets_nothing_until_it_registers_again
         a_server_that_shuts_down_before_the_flip_loses_nothing
     }

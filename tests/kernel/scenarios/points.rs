@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
-use synflip_tests::{
+use synflip_bed::{
     raw::{HalfOpen, Reply},
     wait,
 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use synflip_tests::{attach_classic_program, detach_program, product::Agent, wait};
+use synflip_bed::{attach_classic_program, detach_program, product::Agent, wait};
 use synflip_wire::{Event, Phase};
 
 use crate::{
@@ -124,7 +124,7 @@ const MS: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         a_flip_brings_the_program_back
         a_drain_goes_on_while_connections_come_past_the_program
     }

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 
 use anyhow::{Context as _, Result, ensure};
-use synflip_tests::{
+use synflip_bed::{
     Family,
     raw::{self, RawClient, Reply},
     wait,
@@ -149,7 +149,7 @@ fn when_all_of_a_table_are_gone_the_kernel_chooses_and_that_is_counted() -> Resu
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         connections_retransmissions_and_stray_segments_are_counted
         without_a_table_the_kernel_chooses_and_that_is_counted
         an_endpoint_that_the_table_leaves_out_is_the_kernels

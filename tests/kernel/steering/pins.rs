@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use synflip_abi::{COUNTERS, MEMBERS, OUTCOMES, SOCKETS, TABLES};
 use synflip_bpf::{BpfError, Object, Steering};
 use synflip_plan::Table;
-use synflip_tests::Family;
+use synflip_bed::Family;
 
 use super::{Bench, Pins, any, variant};
 
@@ -127,7 +127,7 @@ fn expect_gone(result: Result<(), BpfError>, expected: u32) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         a_table_with_a_dead_slot_is_refused_and_changes_nothing
         pinned_maps_of_another_definition_are_refused
         a_service_is_found_again_through_its_pins

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io, net::TcpStream, thread};
 
 use anyhow::{Result, anyhow, ensure};
 use synflip_plan::{Slot, Table};
-use synflip_tests::{Family, wait};
+use synflip_bed::{Family, wait};
 
 use super::{Bench, SOON, any};
 
@@ -94,7 +94,7 @@ fn two_endpoints_change_at_one_moment() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         slots_get_equal_shares
         two_endpoints_change_at_one_moment
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context as _, Result, ensure};
-use synflip_tests::{
+use synflip_bed::{
     Family, Netns, Tun,
     capability::scaled,
     note, plain,
@@ -179,7 +179,7 @@ const BURST: u32 = 15_000;
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         a_burst_waits_in_the_queue_of_the_interface
         a_flood_of_a_plain_listener_is_answered_in_full
         a_flood_of_plain_restarts_finds_the_lost_syns

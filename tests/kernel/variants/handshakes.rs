@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
-use synflip_tests::Family;
+use synflip_bed::Family;
 use synflip_wire::Phase;
 
 use crate::{
@@ -89,7 +89,7 @@ const FAST: u64 = 6;
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         a_cookie_is_good_for_the_next_generation
         a_fast_open_is_served_by_the_generation_it_came_to
     }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Result, ensure};
-use synflip_tests::{
+use synflip_bed::{
     Delay, Family, Netns, link, note,
     product::{Agent, Generation, Operator, Spec},
     raw::{self, RawClient, Reply},
@@ -93,7 +93,7 @@ const PORTS: [u16; 4] = [8081, 8082, 8083, 8084];
 
 #[cfg(test)]
 mod tests {
-    synflip_tests::promises! {
+    synflip_bed::promises! {
         several_ports_lose_nothing
         after_a_commit_all_ports_are_the_new_generations
     }

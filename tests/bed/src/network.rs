@@ -1,0 +1,129 @@
+//! Where does a service meet its clients? Two hosts and what is between them.
+
+mod clients;
+mod load;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering::Relaxed},
+    },
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    Delay, Family, Link, Netem, Netns, link,
+    product::{Generation, Spec},
+    raw::{self, RawClient},
+    veth,
+};
+
+pub use clients::{REQUEST, answered, answers, complete, generation_of, receive};
+pub use load::{Load, Samples};
+
+/// What is between the clients and the servers.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Line {
+    /// Nothing: both are on one host, and talk over its loopback.
+    #[default]
+    Loopback,
+    /// A wire whose other end is this process: clients made of single segments, which stop
+    /// wherever a test wants. The kernel's own clients connect from the server's host.
+    Raw,
+    /// A delay line, with loss.
+    Link(Delay),
+    /// A line of the kernel's own, which netem may make a bad one.
+    Veth(Option<Netem>),
+}
+
+/// The hosts of clients and servers, which may be one.
+#[derive(Debug)]
+pub struct Network {
+    // First the wire is cut, then the hosts go.
+    _link: Option<Link>,
+    raw: Option<RawClient>,
+    /// Where the kernel's own clients are.
+    pub client: Arc<Netns>,
+    /// Where the servers are.
+    pub server: Arc<Netns>,
+    /// The IP version of [`Self::address`].
+    pub family: Family,
+    /// Where every generation listens.
+    pub address: SocketAddr,
+    last_client: AtomicU16,
+}
+
+impl Network {
+    /// Makes the hosts, and joins them.
+    ///
+    /// # Errors
+    ///
+    /// When this process may not, or the line cannot be made.
+    pub fn new(family: Family, line: Line) -> Result<Self> {
+        let server = Arc::new(Netns::new()?);
+        let mut network = Self {
+            _link: None,
+            raw: None,
+            client: Arc::clone(&server),
+            server,
+            family,
+            address: (link::server(family), PORT).into(),
+            last_client: AtomicU16::new(1),
+        };
+        match line {
+            Line::Loopback => {
+                let loopback: IpAddr = match family {
+                    Family::V4 => Ipv4Addr::LOCALHOST.into(),
+                    Family::V6 => Ipv6Addr::LOCALHOST.into(),
+                };
+                network.address = (loopback, PORT).into();
+            }
+            Line::Raw => {
+                network.raw = Some(RawClient::new(&network.server)?);
+                network.address = (raw::server(family), PORT).into();
+            }
+            Line::Link(delay) => {
+                network.client = Arc::new(Netns::new()?);
+                network._link = Some(Link::join(&network.client, &network.server, delay)?);
+            }
+            Line::Veth(netem) => {
+                network.client = Arc::new(Netns::new()?);
+                veth::join(&network.client, &network.server, netem)?;
+            }
+        }
+        Ok(network)
+    }
+
+    /// How generation `number` runs, with so many listeners.
+    pub fn spec(&self, number: u32, listeners: usize) -> Spec {
+        Spec::new(number, self.address, listeners)
+    }
+
+    /// Starts a server that does without synflip: plain SO_REUSEPORT.
+    ///
+    /// # Errors
+    ///
+    /// When it is not ready in time.
+    pub fn plain(&self, spec: &Spec) -> Result<Generation> {
+        Generation::start_plain(&self.server, spec)
+    }
+
+    /// The client made of single segments.
+    ///
+    /// # Errors
+    ///
+    /// When the line is not [`Line::Raw`].
+    pub fn raw(&self) -> Result<&RawClient> {
+        self.raw.as_ref().context("this line has no raw client")
+    }
+
+    /// An address that no raw client has had, and a port.
+    pub fn fresh(&self) -> SocketAddr {
+        let number = self.last_client.fetch_add(1, Relaxed) + 1;
+        raw::client(self.family, number, 5000 + number)
+    }
+}
+
+const PORT: u16 = 4000;

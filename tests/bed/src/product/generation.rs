@@ -1,0 +1,275 @@
+//! How does a test run one generation of a server?
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    os::unix::process::ExitStatusExt as _,
+    path::PathBuf,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{
+    Netns,
+    kills::Death,
+    ledger::Ledger,
+    load::monotonic_us,
+    product::{Agent, program},
+    wait,
+};
+
+/// How long a server may take to say that it is ready, on a slow virtual machine.
+const STARTS_WITHIN: Duration = Duration::from_secs(30);
+
+/// How a generation is to run.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// Listeners on each address.
+    pub listeners: usize,
+    /// Its number, which its answers carry; its name is `gen` and this.
+    pub number: u32,
+    /// Another name: that of a generation which it joins.
+    pub joins: Option<String>,
+    /// Whether it starts without an agent, too, and registers when there is one.
+    pub without_agent: bool,
+    /// More arguments of `synflip-server`.
+    pub args: Vec<String>,
+    /// Where it keeps its ledger: a file of its own, in case it is killed under load.
+    pub ledger: Option<PathBuf>,
+}
+
+impl Spec {
+    /// A generation with `listeners` on one address.
+    pub fn new(number: u32, listen: SocketAddr, listeners: usize) -> Self {
+        Self {
+            listen: vec![listen],
+            listeners,
+            number,
+            joins: None,
+            without_agent: false,
+            args: Vec::new(),
+            ledger: None,
+        }
+    }
+
+    /// Makes it another process of an earlier generation.
+    #[must_use]
+    pub fn joins(mut self, generation: &str) -> Self {
+        self.joins = Some(generation.into());
+        self
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args(self, args: &[&str]) -> Self {
+        args.iter().fold(self, |spec, arg| spec.arg(arg))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> String {
+        let own = || format!("gen{}", self.number);
+        self.joins.clone().unwrap_or_else(own)
+    }
+}
+
+/// A running generation: one process, killed when dropped.
+#[derive(Debug)]
+pub struct Generation {
+    child: Child,
+    // Its end tells a plain server to stop.
+    _stdin: Option<ChildStdin>,
+    lines: mpsc::Receiver<String>,
+    ledger: Option<Ledger>,
+    /// Its name.
+    pub name: String,
+}
+
+/// What a server says when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Exit {
+    /// Connections it has accepted.
+    pub accepted: u64,
+    /// Of these: answered.
+    pub served: u64,
+}
+
+impl Generation {
+    /// Starts a server that registers with the agent, and waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// When it is not.
+    pub fn start(netns: &Netns, agent: &Agent, spec: &Spec) -> Result<Self> {
+        let mut command = command(spec)?;
+        command.arg("--generation").arg(spec.name());
+        command.arg("--socket").arg(agent.socket());
+        if !spec.without_agent {
+            command.arg("--require-agent");
+        }
+        Self::launch(netns, command, spec).with_context(|| agent.log())
+    }
+
+    /// Starts a server that does without synflip: plain SO_REUSEPORT.
+    ///
+    /// # Errors
+    ///
+    /// When it is not ready in time.
+    pub fn start_plain(netns: &Netns, spec: &Spec) -> Result<Self> {
+        let mut command = command(spec)?;
+        command.arg("--plain");
+        Self::launch(netns, command, spec)
+    }
+
+    fn launch(netns: &Netns, mut command: Command, spec: &Spec) -> Result<Self> {
+        let ledger = spec.ledger.as_deref().map(Ledger::create).transpose()?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = netns.spawn(&mut command).context("start a server")?;
+        let stdin = child.stdin.take();
+        let lines = child
+            .stdout
+            .take()
+            .map(follow)
+            .context("a pipe was asked for")?;
+        let generation = Self {
+            child,
+            _stdin: stdin,
+            lines,
+            ledger,
+            name: spec.name(),
+        };
+        #[derive(Deserialize)]
+        struct Ready {
+            #[expect(dead_code, reason = "that the line has it is what is waited for")]
+            listeners: usize,
+        }
+        generation
+            .line::<Ready>(STARTS_WITHIN)
+            .with_context(|| format!("start {}", spec.name()))?;
+        if let Some(ledger) = &spec.ledger {
+            // Both have it open: it needs no name any more, and no room once both are gone.
+            fs::remove_file(ledger).with_context(|| format!("remove {}", ledger.display()))?;
+        }
+        Ok(generation)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone already.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), signal)
+            .with_context(|| format!("signal {}", self.name))
+    }
+
+    /// Kills it, waits until nothing is left of it, and reads its ledger if it has one.
+    ///
+    /// None if it had ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be waited for.
+    pub fn kill(mut self) -> Result<Option<Death>> {
+        let begun_us = monotonic_us();
+        self.child
+            .kill()
+            .with_context(|| format!("kill {}", self.name))?;
+        let ended = self
+            .child
+            .wait()
+            .with_context(|| format!("wait for {}", self.name))?;
+        Ok(ended.signal().map(|_| Death {
+            begun_us,
+            ended_us: monotonic_us(),
+            account: self.ledger.as_ref().map(Ledger::read).unwrap_or_default(),
+        }))
+    }
+
+    /// Whether it has ended, without waiting.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_some())
+    }
+
+    /// Waits until it has ended by itself, and returns what it said.
+    ///
+    /// # Errors
+    ///
+    /// When it has not within `limit`.
+    pub fn wait_exit(mut self, limit: Duration) -> Result<Exit> {
+        let exit = self
+            .line(limit)
+            .with_context(|| format!("{} ends by itself", self.name))?;
+        let child = &mut self.child;
+        wait::until("the server's process ends", limit, || {
+            child.try_wait().is_ok_and(|ended| ended.is_some())
+        })?;
+        Ok(exit)
+    }
+
+    /// The next line it prints, as JSON.
+    fn line<T: DeserializeOwned>(&self, limit: Duration) -> Result<T> {
+        match self.lines.recv_timeout(limit) {
+            Ok(line) => serde_json::from_str(&line).with_context(|| format!("read {line:?}")),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                bail!("{} said nothing in {limit:?}", self.name)
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("{} has ended", self.name),
+        }
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        // Best effort: a test that fails must still show its own error.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn command(spec: &Spec) -> Result<Command> {
+    let mut command = Command::new(program("synflip-server")?);
+    command.arg("--listeners").arg(spec.listeners.to_string());
+    command.arg("--number").arg(spec.number.to_string());
+    for address in &spec.listen {
+        command.arg("--listen").arg(address.to_string());
+    }
+    if let Some(ledger) = &spec.ledger {
+        command.arg("--ledger").arg(ledger);
+    }
+    command.args(&spec.args);
+    Ok(command)
+}
+
+/// Reads lines on a thread of its own, so that waiting for one can have a deadline.
+fn follow(stdout: ChildStdout) -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    lines
+}

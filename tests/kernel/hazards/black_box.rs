@@ -1,0 +1,160 @@
+//! The product as anyone sees it: commands, their JSON, and clients that count what they get.
+
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use serde_json::Value;
+use synflip_bed::{
+    Fixture, Network,
+    network::{REQUEST, generation_of},
+    product::{Agent, Cli, Generation, Spec},
+    wait::{self, SECOND, SOON},
+};
+
+/// What an operator does with an agent.
+pub(crate) trait Operate {
+    /// Runs a command, which must succeed; returns the document that it prints.
+    fn told(&self, args: &[&str]) -> Result<Value>;
+    /// Runs a command, however it ends.
+    fn tried(&self, args: &[&str]) -> Result<Cli>;
+    /// The only service, as `synflip status --json` shows it.
+    fn look(&self) -> Result<Value>;
+    /// Waits until the only service is as wanted.
+    fn wait_until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value>;
+}
+
+impl Operate for Agent {
+    fn told(&self, args: &[&str]) -> Result<Value> {
+        let cli = self.cli(args)?;
+        ensure!(cli.code == 0, "{args:?}: {cli:?}");
+        serde_json::from_str(&cli.stdout).with_context(|| format!("{args:?} printed {cli:?}"))
+    }
+
+    fn tried(&self, args: &[&str]) -> Result<Cli> {
+        self.cli(args)
+    }
+
+    fn look(&self) -> Result<Value> {
+        let status = self.told(&["status", "--json"])?;
+        let services = status["services"].as_array().context("no services")?;
+        ensure!(services.len() == 1, "not one service: {status:#}");
+        Ok(services[0].clone())
+    }
+
+    fn wait_until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        let mut last = None;
+        let waited = wait::until(what, SOON, || {
+            last = self.look().ok();
+            last.as_ref().is_some_and(&wanted)
+        });
+        waited.with_context(|| format!("{last:#?}\n{}", self.log()))?;
+        last.context("no status")
+    }
+}
+
+/// Whether new connections go to a generation.
+pub(crate) fn works(service: &Value, generation: &str) -> bool {
+    service["working"] == generation
+}
+
+/// Starts a server that links the helper, and waits until its generation works.
+pub(crate) fn first(fixture: &Fixture, args: &[&str]) -> Result<Generation> {
+    let first = fixture.start(&fixture.spec(1, 2).args(args))?;
+    let name = first.name.clone();
+    fixture
+        .agent
+        .wait_until("the first generation works", |service| {
+            works(service, &name)
+        })?;
+    Ok(first)
+}
+
+/// Starts a plain server and has it adopted as the generation of its name.
+pub(crate) fn adopted(fixture: &Fixture, spec: &Spec) -> Result<Generation> {
+    let server = fixture.net.plain(spec)?;
+    adopt(&fixture.agent, &server)?;
+    Ok(server)
+}
+
+/// Has a running server adopted as the generation of its name.
+pub(crate) fn adopt(agent: &Agent, server: &Generation) -> Result<()> {
+    let pid = server.pid().to_string();
+    let args = ["adopt", "--service", "web", "--pid", &pid, "--generation"];
+    let cli = agent.tried(&[args.as_slice(), &[&server.name]].concat())?;
+    ensure!(cli.code == 0, "{cli:?}");
+    Ok(())
+}
+
+/// What clients get that ask all at once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Answers {
+    /// The generations that have answered.
+    pub(crate) by: Vec<u32>,
+    /// Connections that were refused or reset.
+    pub(crate) reset: usize,
+    /// Connections that were not answered in time.
+    pub(crate) hung: usize,
+}
+
+impl Answers {
+    /// Connections that were not answered.
+    pub(crate) fn lost(&self) -> usize {
+        self.reset + self.hung
+    }
+}
+
+/// Has so many clients connect at once, each of which waits that long.
+pub(crate) fn ask(net: &Network, count: usize, limit: Duration) -> Result<Answers> {
+    ask_at(net, net.address, count, limit)
+}
+
+/// The same at another address.
+pub(crate) fn ask_at(
+    net: &Network,
+    address: SocketAddr,
+    count: usize,
+    limit: Duration,
+) -> Result<Answers> {
+    let mut answers = Answers::default();
+    let one = || -> Result<u32, ErrorKind> {
+        let mut stream =
+            TcpStream::connect_timeout(&address, limit).map_err(|error| error.kind())?;
+        let ask = || {
+            stream.set_read_timeout(Some(limit))?;
+            stream.write_all(REQUEST)?;
+            let mut answer = [0; 16];
+            stream.read_exact(&mut answer).map(|()| answer)
+        };
+        let mut ask = ask;
+        let answer = ask().map_err(|error| error.kind())?;
+        generation_of(&answer).map_err(|_other| ErrorKind::InvalidData)
+    };
+    let ends: Vec<_> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..count)
+            .map(|_| scope.spawn(|| net.client.run(one)))
+            .collect();
+        clients.into_iter().map(|client| client.join()).collect()
+    });
+    for end in ends {
+        match end.map_err(|_panic| anyhow!("a client has panicked"))? {
+            Ok(generation) => answers.by.push(generation),
+            Err(ErrorKind::TimedOut | ErrorKind::WouldBlock) => answers.hung += 1,
+            Err(
+                ErrorKind::ConnectionRefused
+                | ErrorKind::ConnectionReset
+                | ErrorKind::UnexpectedEof
+                | ErrorKind::BrokenPipe,
+            ) => answers.reset += 1,
+            Err(other) => return Err(anyhow!("a client failed: {other}")),
+        }
+    }
+    Ok(answers)
+}
+
+/// How long a client waits that ought to be answered at once.
+pub(crate) const PATIENCE: Duration = SECOND.saturating_mul(2);

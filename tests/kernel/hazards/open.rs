@@ -1,0 +1,5 @@
+//! Which hazards are known to be there still? A test of one of these has to see it; whoever mends
+//! it strikes it off here.
+
+/// Their numbers.
+pub(crate) const OPEN: &[&str] = &["A1"];

@@ -1,0 +1,221 @@
+//! How many connections per second are left of those without steering?
+//!
+//! The same server, once with synflip and once with SO_REUSEPORT alone, with as many listeners.
+//! Over loopback, without a distance: there the share of the program is greatest, and nothing but
+//! the load and the server is on the processors.
+
+use std::{
+    fs::File,
+    net::{Ipv4Addr, SocketAddr},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Serialize;
+use tempfile::NamedTempFile;
+
+use super::{
+    measure::{Spread, met},
+    run_time::{Counting, RunTime},
+};
+use crate::command::{Interrupt, Screen, table};
+use synflip_bed::{
+    Netns,
+    load::Report,
+    product::{Agent, Generation, Spec, program},
+    wait,
+};
+
+#[derive(Serialize)]
+pub(super) struct Steering {
+    pairs: Vec<Pair>,
+    median_ratio: f64,
+    goal: f64,
+    /// Mean run time of the program, in nanoseconds.
+    program_ns: Option<f64>,
+}
+
+/// Two runs, in alternating slices.
+#[derive(Clone, Copy, Serialize)]
+struct Pair {
+    synflip_per_second: f64,
+    plain_per_second: f64,
+    ratio: f64,
+}
+
+pub(super) fn measure(
+    pairs: u32,
+    length: Duration,
+    screen: &mut Screen,
+    interrupt: &Interrupt,
+) -> Result<Steering> {
+    let netns = Netns::new()?;
+    let agent = Agent::start(&netns)?;
+    // Both are there all the time; only one of them has something to do.
+    let spec = |port| Spec::new(1, address(port), LISTENERS);
+    let _steered = Generation::start(&netns, &agent, &spec(STEERED))?;
+    let _plain = Generation::start_plain(&netns, &spec(PLAIN))?;
+    let load = |port, length| load(&netns, port, length, interrupt);
+    for port in [STEERED, PLAIN] {
+        load(port, WARM_UP)?;
+    }
+
+    let mut results = Vec::new();
+    for number in 1..=pairs {
+        screen.state(|| format!("steering: pair {number} of {pairs}"))?;
+        let (mut steered, mut plain) = (Total::default(), Total::default());
+        // In slices, back and forth: other programs of the host come and go in seconds.
+        for slice in 0..SLICES {
+            // The other way around each time, so that neither profits from going first.
+            let ports = if (number + slice).is_multiple_of(2) {
+                [PLAIN, STEERED]
+            } else {
+                [STEERED, PLAIN]
+            };
+            for port in ports {
+                let total = if port == STEERED {
+                    &mut steered
+                } else {
+                    &mut plain
+                };
+                total.add(&load(port, length / SLICES)?);
+            }
+        }
+        let (synflip_per_second, plain_per_second) = (steered.per_second(), plain.per_second());
+        results.push(Pair {
+            synflip_per_second,
+            plain_per_second,
+            ratio: synflip_per_second / plain_per_second,
+        });
+    }
+
+    screen.state(|| "steering: the program's run time".into())?;
+    let counting = Counting::start()?;
+    let before = RunTime::read(agent.pid())?;
+    load(STEERED, length)?;
+    let program_ns = RunTime::read(agent.pid())?.mean_since(before);
+    drop(counting);
+    agent.check_counters()?;
+    let ratios: Vec<f64> = results.iter().map(|pair| pair.ratio).collect();
+    Ok(Steering {
+        pairs: results,
+        median_ratio: Spread::of(&ratios).p50,
+        goal: GOAL,
+        program_ns,
+    })
+}
+
+impl Steering {
+    pub(super) fn describe(&self) -> String {
+        let rows = self.pairs.iter().zip(1..).map(|(pair, number)| {
+            vec![
+                number.to_string(),
+                format!("{:.0}", pair.synflip_per_second),
+                format!("{:.0}", pair.plain_per_second),
+                format!("{:.3}", pair.ratio),
+            ]
+        });
+        let table = table(&["PAIR", "SYNFLIP /s", "PLAIN /s", "RATIO"], rows);
+        let program = self.program_ns.map_or_else(
+            || "the program did not run".into(),
+            |mean| format!("the program takes {mean:.0} ns a run"),
+        );
+        format!(
+            "\nsteering: connections per second, {LISTENERS} listeners, loopback, {CLIENTS} clients\n\
+             {table}\
+             median ratio {:.3} (goal: at least {}, {}); {program}\n{}",
+            self.median_ratio,
+            self.goal,
+            met(self.median_ratio >= self.goal),
+            self.doubt(),
+        )
+    }
+
+    /// What makes the ratio worth little: pairs that differ by more than what is looked for.
+    fn doubt(&self) -> String {
+        let ratios = self.pairs.iter().map(|pair| pair.ratio);
+        let least = ratios.clone().fold(f64::INFINITY, f64::min);
+        let most = ratios.fold(0.0, f64::max);
+        if most - least < 2.0 * (1.0 - self.goal) {
+            return String::new();
+        }
+        format!(
+            "Note: the pairs differ by {:.0}%, so other programs are at work here too; \
+             repeat it on an idle host\n",
+            (most - least) * 100.0
+        )
+    }
+}
+
+/// Several slices of one kind.
+#[derive(Default)]
+struct Total {
+    connections: u64,
+    seconds: f64,
+}
+
+impl Total {
+    fn add(&mut self, report: &Report) {
+        self.connections += report.ok;
+        self.seconds += report.seconds;
+    }
+
+    fn per_second(&self) -> f64 {
+        self.connections as f64 / self.seconds
+    }
+}
+
+/// Makes load on one of the servers; every connection must be answered.
+fn load(netns: &Netns, port: u16, length: Duration, interrupt: &Interrupt) -> Result<Report> {
+    let report = NamedTempFile::new().context("make a file for the report")?;
+    let mut command = Command::new(program("synflip-load")?);
+    command
+        .arg("--connect")
+        .arg(address(port).to_string())
+        .arg("--clients")
+        .arg(CLIENTS.to_string())
+        .arg("--seconds")
+        .arg(length.as_secs_f64().to_string())
+        .stdin(Stdio::null())
+        .stdout(report.reopen()?);
+    let mut child = Killed(netns.spawn(&mut command).context("start synflip-load")?);
+    let mut interrupted = Ok(());
+    wait::until("the load ends", length + ENDS_WITHIN, || {
+        interrupted = interrupt.check();
+        interrupted.is_err() || child.0.try_wait().is_ok_and(|ended| ended.is_some())
+    })?;
+    interrupted?;
+    let report: Report =
+        serde_json::from_reader(File::open(report.path())?).context("read the load's report")?;
+    ensure!(
+        report.lost == 0 && report.local_errors.count == 0,
+        "connections failed without a flip: {report:?}"
+    );
+    Ok(report)
+}
+
+fn address(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// A process that is killed when dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+const STEERED: u16 = 8080;
+const PLAIN: u16 = 8081;
+const LISTENERS: usize = 2;
+const CLIENTS: usize = 64;
+/// Of a run.
+const SLICES: u32 = 6;
+const WARM_UP: Duration = Duration::from_secs(1);
+/// Longer than one connection may take.
+const ENDS_WITHIN: Duration = Duration::from_secs(15);
+const GOAL: f64 = 0.97;

@@ -1,0 +1,7 @@
+//! The demonstration: `cargo xtask run`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    synflip_lab::demo::main()
+}

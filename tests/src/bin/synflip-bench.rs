@@ -1,7 +1,0 @@
-//! Measurements: `cargo xtask bench`.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    synflip_tests::bench::main()
-}

@@ -1,7 +1,0 @@
-//! The demonstration: `cargo xtask run`.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    synflip_tests::demo::main()
-}
