@@ -14,3 +14,15 @@ mod open;
 mod verdict;
 
 mod a01_dead_listener_keeps_the_address;
+mod a18_drained_adopted_server_is_no_way_back;
+mod a19_adopted_server_closes_some_listeners;
+mod a20_old_server_closes_before_the_flip;
+mod a22_adopted_server_after_agent_restart;
+mod a23_relayed_connections_die_with_the_agent;
+mod a24_tombstone_without_the_program;
+mod b01_zombie;
+mod b03_lock_of_any_user;
+mod b04_no_quota;
+mod b06_status_shows_everything;
+mod b08_as_many_generations_as_there_may_be;
+mod b09_foreign_pins;

@@ -1,0 +1,66 @@
+//! A19: an adopted server that closes some of its own listeners, as nginx does when it is told to
+//! have fewer workers, leaves dead ones in the table.
+
+use std::{net::SocketAddr, process};
+
+use anyhow::{Result, ensure};
+use synflip_bed::{
+    Fixture, plain,
+    wait::{self, MS},
+};
+
+use crate::{
+    black_box::{Operate as _, PATIENCE, ask_at, works},
+    safe_if,
+    verdict::{Verdict, hazard},
+};
+
+#[test]
+fn a19_an_adopted_server_that_changes_its_own_listeners() -> Result<()> {
+    hazard("A19", || {
+        let fixture = Fixture::new()?;
+        // Two workers of one process, which is this one.
+        let workers = [2, 2]
+            .map(|listeners| plain::Server::start(&fixture.net.server, ADDRESS, listeners, 1));
+        let [stays, goes] = workers;
+        let (_stays, goes) = (stays?, goes?);
+        let (pid, listen) = (process::id().to_string(), ADDRESS.to_string());
+        let args = [
+            "adopt",
+            "--service",
+            "web",
+            "--generation",
+            "gen1",
+            "--pid",
+            &pid,
+        ];
+        let cli = fixture
+            .agent
+            .tried(&[&args[..], &["--listen", &listen]].concat())?;
+        ensure!(cli.code == 0, "{cli:?}");
+        let works = fixture
+            .agent
+            .wait_until("gen1 works", |s| works(s, "gen1"))?;
+        ensure!(
+            works["generations"][0]["listeners"]
+                .as_array()
+                .map(Vec::len)
+                == Some(4),
+            "{works:#}"
+        );
+        goes.stop()?;
+        wait::pause(1000 * MS);
+        let answers = ask_at(&fixture.net, ADDRESS, 40, PATIENCE)?;
+        safe_if!(
+            answers.lost() == 0,
+            "two of four listeners are closed: of 40 clients {} hang and {} are reset",
+            answers.hung,
+            answers.reset
+        );
+        Ok(Verdict::Safe)
+    })
+}
+
+/// Of this test alone: others may run in the same process.
+const ADDRESS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4019);

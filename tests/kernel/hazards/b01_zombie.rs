@@ -1,0 +1,52 @@
+//! B1: a panic in the task that decides leaves an agent that lives and answers nobody.
+
+use anyhow::{Context as _, Result};
+use rustix::process::Signal;
+use synflip_bed::{
+    Fixture,
+    product::Spec,
+    wait::{self, SECOND},
+};
+
+use crate::{
+    black_box::{Operate as _, works},
+    safe_if,
+    verdict::{Verdict, hazard},
+};
+
+#[test]
+fn b01_the_zombie() -> Result<()> {
+    hazard("B1", || {
+        let mut fixture = Fixture::new()?;
+        let mut other = fixture.net.address;
+        other.set_port(other.port() + 1);
+        let on_other = |number| Spec::new(number, other, 1);
+        let _a = fixture.start(&fixture.spec(1, 1))?;
+        let b = fixture.start(&on_other(1).joins("gen1"))?;
+        fixture.agent.wait_until("gen1 works", |service| {
+            works(service, "gen1") && service["endpoints"].as_array().map(Vec::len) == Some(2)
+        })?;
+        fixture.agent.kill(Signal::KILL)?;
+        b.kill()?;
+        fixture.restart_agent()?;
+        let _new = fixture.start(&fixture.spec(2, 1))?;
+        // Whether the flip is refused is another matter (A4); the agent must outlive it.
+        let flip = ["flip", "--to", "gen2", "--timeout", "2", "--json"];
+        wait::until("the agent has dealt with the flip", 20 * SECOND, || {
+            let flip = fixture.agent.tried(&flip);
+            flip.is_ok_and(|cli| !cli.stderr.contains("not ready"))
+        })?;
+        let status = fixture
+            .agent
+            .tried(&["status"])
+            .context("ask for a status")?;
+        safe_if!(
+            status.code == 0,
+            "the agent's process lives ({}) and every command ends with {}: {}",
+            fixture.agent.pid(),
+            status.code,
+            status.stderr.trim()
+        );
+        Ok(Verdict::Safe)
+    })
+}
