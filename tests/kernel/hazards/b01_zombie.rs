@@ -9,7 +9,7 @@ use synflip_bed::{
 };
 
 use crate::{
-    black_box::{Operate as _, works},
+    black_box::Operate as _,
     safe_if,
     verdict::{Verdict, hazard},
 };
@@ -23,12 +23,16 @@ fn b01_the_zombie() -> Result<()> {
         let on_other = |number| Spec::new(number, other, 1);
         let _a = fixture.start(&fixture.spec(1, 1))?;
         let b = fixture.start(&on_other(1).joins("gen1"))?;
-        fixture.agent.wait_until("gen1 works", |service| {
-            works(service, "gen1") && service["endpoints"].as_array().map(Vec::len) == Some(2)
+        fixture.agent.wait_until("both of gen1 work", |service| {
+            service["timeline"].to_string().contains("works with 2")
         })?;
         fixture.agent.kill(Signal::KILL)?;
         b.kill()?;
         fixture.restart_agent()?;
+        fixture.agent.wait_until("the first process is back", |service| {
+            let pids = service["generations"][0]["pids"].as_array();
+            pids.is_some_and(|pids| !pids.is_empty())
+        })?;
         let _new = fixture.start(&fixture.spec(2, 1))?;
         // Whether the flip is refused is another matter (A4); the agent must outlive it.
         let flip = ["flip", "--to", "gen2", "--timeout", "2", "--json"];
