@@ -29,10 +29,12 @@ fn b01_the_zombie() -> Result<()> {
         fixture.agent.kill(Signal::KILL)?;
         b.kill()?;
         fixture.restart_agent()?;
-        fixture.agent.wait_until("the first process is back", |service| {
-            let pids = service["generations"][0]["pids"].as_array();
-            pids.is_some_and(|pids| !pids.is_empty())
-        })?;
+        fixture
+            .agent
+            .wait_until("the first process is back", |service| {
+                let pids = service["generations"][0]["pids"].as_array();
+                pids.is_some_and(|pids| !pids.is_empty())
+            })?;
         let _new = fixture.start(&fixture.spec(2, 1))?;
         // Whether the flip is refused is another matter (A4); the agent must outlive it.
         let flip = ["flip", "--to", "gen2", "--timeout", "2", "--json"];

@@ -1,0 +1,63 @@
+//! B7: a look at the queues reads the established connections of the host too.
+
+use std::{fs, net::TcpStream};
+
+use anyhow::{Context as _, Result, ensure};
+use synflip_bed::{Family, Setup, plain, product::Agent, wait::SOON};
+
+use crate::{
+    black_box::{Operate as _, first},
+    safe_if,
+    verdict::{Verdict, hazard},
+};
+
+#[test]
+fn b07_a_look_at_the_queues_walks_the_established_table() -> Result<()> {
+    hazard("B7", || {
+        let fixture = Setup::new().family(Family::V6).start()?;
+        let _first = first(&fixture, &[])?;
+        let without = looks(&fixture.agent)?;
+        let mut other = fixture.net.address;
+        other.set_port(other.port() + 1);
+        let other = plain::Server::start(&fixture.net.server, other, 1, 0)?;
+        let connect = |_| TcpStream::connect_timeout(&other.addr(), SOON).context("connect");
+        let idle: Result<Vec<_>> = fixture
+            .net
+            .client
+            .run(|| (0..CONNECTIONS).map(connect).collect());
+        let idle = idle?;
+        let with = looks(&fixture.agent)?;
+        ensure!(idle.len() == CONNECTIONS);
+        safe_if!(
+            with < 3 * without,
+            "{LOOKS} looks at a status cost the agent {} ms of processor time; beside \
+             {CONNECTIONS} idle connections of somebody else {} ms",
+            without / 1_000_000,
+            with / 1_000_000
+        );
+        Ok(Verdict::Safe)
+    })
+}
+
+/// What some looks at a status cost the agent: nanoseconds of processor time.
+fn looks(agent: &Agent) -> Result<u64> {
+    let before = processor_ns(agent)?;
+    for _ in 0..LOOKS {
+        agent.look()?;
+    }
+    Ok(processor_ns(agent)? - before)
+}
+
+fn processor_ns(agent: &Agent) -> Result<u64> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{}/task", agent.pid()))? {
+        // A thread may just have ended.
+        let stat = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        let used = stat.split(' ').next().and_then(|ns| ns.parse::<u64>().ok());
+        sum += used.unwrap_or(0);
+    }
+    Ok(sum)
+}
+
+const LOOKS: u32 = 50;
+const CONNECTIONS: usize = 5000;
