@@ -9,8 +9,11 @@
     reason = "a test target is nothing but tests"
 )]
 
+mod bare;
 mod black_box;
 mod open;
+mod peer;
 mod verdict;
 
 mod a01_dead_listener_keeps_the_address;
+mod a08_closed_listener_keeps_its_share;
