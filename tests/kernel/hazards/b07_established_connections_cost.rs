@@ -28,6 +28,7 @@ fn b07_a_look_at_the_queues_walks_the_established_table() -> Result<()> {
         let idle = idle?;
         let with = looks(&fixture.agent)?;
         ensure!(idle.len() == CONNECTIONS);
+        eprintln!("{without} {with}");
         safe_if!(
             with < 3 * without,
             "{LOOKS} looks at a status cost the agent {} ms of processor time; beside \

@@ -9,11 +9,14 @@
     reason = "a test target is nothing but tests"
 )]
 
+mod bare;
 mod black_box;
 mod open;
+mod peer;
 mod verdict;
 
 mod a01_dead_listener_keeps_the_address;
+mod a08_closed_listener_keeps_its_share;
 mod a18_drained_adopted_server_is_no_way_back;
 mod a19_adopted_server_closes_some_listeners;
 mod a20_old_server_closes_before_the_flip;

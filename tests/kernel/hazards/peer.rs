@@ -1,0 +1,179 @@
+//! A peer of the agent that links nothing: it speaks the control protocol by itself, and does to
+//! its listeners whatever a test wants it to.
+
+use std::{
+    collections::VecDeque,
+    io::{self, ErrorKind, Write as _},
+    net::{SocketAddr, TcpListener},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+use socket2::{Domain, Protocol, Socket, Type};
+use synflip_bed::{Network, product::Agent, wait::SOON};
+
+/// A connection to the agent.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    stream: UnixStream,
+    bytes: Vec<u8>,
+    fds: VecDeque<OwnedFd>,
+}
+
+/// What the agent has said, with the descriptors that came with it.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) body: Value,
+    pub(crate) fds: Vec<OwnedFd>,
+}
+
+impl Message {
+    /// Whether it is an answer: everything else can come at any time.
+    pub(crate) fn is_answer(&self) -> bool {
+        self.body["reply"] != "event" && self.body["reply"] != "queue"
+    }
+}
+
+impl Peer {
+    /// Connects to an agent, and says nothing.
+    pub(crate) fn connect(agent: &Agent) -> Result<Self> {
+        let stream = UnixStream::connect(agent.socket()).context("connect to the agent")?;
+        stream.set_write_timeout(Some(SOON))?;
+        Ok(Self {
+            stream,
+            bytes: Vec::new(),
+            fds: VecDeque::new(),
+        })
+    }
+
+    /// Sends a request, with the descriptors that belong to it.
+    pub(crate) fn send(&self, request: &Value, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let document = serde_json::to_vec(request)?;
+        let mut frame = u32::try_from(document.len())?.to_le_bytes().to_vec();
+        frame.extend(VERSION.to_le_bytes());
+        frame.extend(u16::try_from(fds.len())?.to_le_bytes());
+        frame.extend(document);
+        let sent = synflip_wire::send(&self.stream, &frame, fds).context("send to the agent")?;
+        (&self.stream)
+            .write_all(&frame[sent..])
+            .context("send to the agent")
+    }
+
+    /// Sends a request and waits for the answer, which may be a refusal.
+    pub(crate) fn tried(&mut self, request: &Value, fds: &[BorrowedFd<'_>]) -> Result<Value> {
+        self.send(request, fds)?;
+        loop {
+            let message = self.receive(SOON)?.context("no answer in time")?;
+            if message.is_answer() {
+                return Ok(message.body);
+            }
+        }
+    }
+
+    /// Sends a request, which must not be refused.
+    pub(crate) fn told(&mut self, request: &Value, fds: &[BorrowedFd<'_>]) -> Result<Value> {
+        let answer = self.tried(request, fds)?;
+        ensure!(answer["reply"] != "refused", "{request}: {answer}");
+        Ok(answer)
+    }
+
+    /// Registers listeners for a generation, says that it is ready, and waits until it is known.
+    pub(crate) fn join(
+        &mut self,
+        service: &str,
+        generation: &str,
+        listeners: &[TcpListener],
+    ) -> Result<()> {
+        let fds: Vec<_> = listeners.iter().map(|listener| listener.as_fd()).collect();
+        self.told(&register(service, generation, listeners)?, &fds)?;
+        self.told(&json!({ "request": "ready" }), &[]).map(drop)
+    }
+
+    /// The next message; none if there is none in time.
+    pub(crate) fn receive(&mut self, limit: Duration) -> Result<Option<Message>> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(message) = self.take()? {
+                return Ok(Some(message));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            self.stream.set_read_timeout(Some(left))?;
+            let mut buffer = [0; 16 << 10];
+            match synflip_wire::receive(&self.stream, &mut buffer) {
+                Ok(received) if received.bytes == 0 => bail!("the agent has closed the connection"),
+                Ok(received) => {
+                    self.bytes.extend(&buffer[..received.bytes]);
+                    self.fds.extend(received.fds);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error).context("receive from the agent"),
+            }
+        }
+    }
+
+    fn take(&mut self) -> Result<Option<Message>> {
+        let Some(&[a, b, c, d, _, _, e, f]) = self.bytes.first_chunk() else {
+            return Ok(None);
+        };
+        let end = HEADER + usize::try_from(u32::from_le_bytes([a, b, c, d]))?;
+        let Some(document) = self.bytes.get(HEADER..end) else {
+            return Ok(None);
+        };
+        let body = serde_json::from_slice(document).context("the agent's message")?;
+        let count = usize::from(u16::from_le_bytes([e, f]));
+        ensure!(self.fds.len() >= count, "{count} descriptors are missing");
+        self.bytes.drain(..end);
+        let fds = self.fds.drain(..count).collect();
+        Ok(Some(Message { body, fds }))
+    }
+}
+
+/// The request that registers listeners.
+pub(crate) fn register(
+    service: &str,
+    generation: &str,
+    listeners: &[TcpListener],
+) -> Result<Value> {
+    let address = |listener: &TcpListener| Ok(json!({ "address": listener.local_addr()? }));
+    let listeners: Vec<_> = listeners.iter().map(address).collect::<Result<_>>()?;
+    Ok(json!({
+        "request": "register",
+        "service": service,
+        "generation": generation,
+        "listeners": listeners,
+    }))
+}
+
+/// Opens listeners on the servers' host, in non-blocking mode.
+pub(crate) fn listen(
+    net: &Network,
+    address: SocketAddr,
+    count: usize,
+    backlog: i32,
+) -> Result<Vec<TcpListener>> {
+    let open = || -> io::Result<TcpListener> {
+        let kind = Type::STREAM.nonblocking();
+        let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(backlog)?;
+        Ok(socket.into())
+    };
+    let opened = (0..count).map(|_| net.server.run(open));
+    opened
+        .collect::<io::Result<_>>()
+        .with_context(|| format!("listen on {address}"))
+}
+
+/// The version of the protocol that it speaks.
+const VERSION: u16 = 1;
+/// Bytes before the document: its length, the version, the number of descriptors.
+const HEADER: usize = 8;
