@@ -17,6 +17,8 @@ mod verdict;
 
 mod a01_dead_listener_keeps_the_address;
 mod a08_closed_listener_keeps_its_share;
+mod a16_registration_that_fails_half_way;
+mod a17_forked_children_accept;
 mod a18_drained_adopted_server_is_no_way_back;
 mod a19_adopted_server_closes_some_listeners;
 mod a20_old_server_closes_before_the_flip;
@@ -24,7 +26,9 @@ mod a21_master_dies_workers_accept;
 mod a22_adopted_server_after_agent_restart;
 mod a23_relayed_connections_die_with_the_agent;
 mod a24_tombstone_without_the_program;
+mod a25_closed_silently;
 mod b01_zombie;
+mod b02_one_descriptor_freezes_it;
 mod b03_lock_of_any_user;
 mod b04_no_quota;
 mod b05_failed_publication_is_repeated_at_once;
