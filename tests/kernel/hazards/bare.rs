@@ -17,7 +17,7 @@ use rustix::net::{Shutdown, shutdown};
 use serde_json::json;
 use synflip_bed::{
     Fixture,
-    wait::{self, MS, SECOND, SOON},
+    wait::{self, MS, SECOND},
 };
 
 use crate::{

@@ -4,7 +4,7 @@ use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -13,7 +13,7 @@ use synflip_bed::{
     Fixture, Network,
     network::{REQUEST, generation_of},
     product::{Agent, Cli, Generation, Spec},
-    wait::{self, SECOND, SOON},
+    wait::{self, MS, SECOND, SOON},
 };
 
 /// What an operator does with an agent.
@@ -106,6 +106,26 @@ impl Answers {
     pub(crate) fn lost(&self) -> usize {
         self.reset + self.hung
     }
+
+    /// Connections that a generation has answered.
+    pub(crate) fn from(&self, number: u32) -> usize {
+        self.by.iter().filter(|by| **by == number).count()
+    }
+
+    fn add(&mut self, end: Result<u32, ErrorKind>) -> Result<()> {
+        match end {
+            Ok(generation) => self.by.push(generation),
+            Err(ErrorKind::TimedOut | ErrorKind::WouldBlock) => self.hung += 1,
+            Err(
+                ErrorKind::ConnectionRefused
+                | ErrorKind::ConnectionReset
+                | ErrorKind::UnexpectedEof
+                | ErrorKind::BrokenPipe,
+            ) => self.reset += 1,
+            Err(other) => return Err(anyhow!("a client failed: {other}")),
+        }
+        Ok(())
+    }
 }
 
 /// Has so many clients connect at once, each of which waits that long.
@@ -120,19 +140,10 @@ pub(crate) fn ask_at(
     count: usize,
     limit: Duration,
 ) -> Result<Answers> {
-    let mut answers = Answers::default();
     let one = || -> Result<u32, ErrorKind> {
-        let mut stream =
-            TcpStream::connect_timeout(&address, limit).map_err(|error| error.kind())?;
-        let ask = || {
-            stream.set_read_timeout(Some(limit))?;
-            stream.write_all(REQUEST)?;
-            let mut answer = [0; 16];
-            stream.read_exact(&mut answer).map(|()| answer)
-        };
-        let mut ask = ask;
-        let answer = ask().map_err(|error| error.kind())?;
-        generation_of(&answer).map_err(|_other| ErrorKind::InvalidData)
+        let stream = TcpStream::connect_timeout(&address, limit).map_err(|error| error.kind())?;
+        (&stream).write_all(REQUEST).map_err(|error| error.kind())?;
+        answered(stream, limit)
     };
     let ends: Vec<_> = thread::scope(|scope| {
         let clients: Vec<_> = (0..count)
@@ -140,20 +151,32 @@ pub(crate) fn ask_at(
             .collect();
         clients.into_iter().map(|client| client.join()).collect()
     });
+    let mut answers = Answers::default();
     for end in ends {
-        match end.map_err(|_panic| anyhow!("a client has panicked"))? {
-            Ok(generation) => answers.by.push(generation),
-            Err(ErrorKind::TimedOut | ErrorKind::WouldBlock) => answers.hung += 1,
-            Err(
-                ErrorKind::ConnectionRefused
-                | ErrorKind::ConnectionReset
-                | ErrorKind::UnexpectedEof
-                | ErrorKind::BrokenPipe,
-            ) => answers.reset += 1,
-            Err(other) => return Err(anyhow!("a client failed: {other}")),
-        }
+        answers.add(end.map_err(|_panic| anyhow!("a client has panicked"))?)?;
     }
     Ok(answers)
+}
+
+/// What clients get that have sent their requests before, and wait that long together.
+pub(crate) fn await_all(clients: Vec<TcpStream>, limit: Duration) -> Result<Answers> {
+    let deadline = Instant::now() + limit;
+    let mut answers = Answers::default();
+    for client in clients {
+        let left = deadline.saturating_duration_since(Instant::now());
+        answers.add(answered(client, left.max(MS)))?;
+    }
+    Ok(answers)
+}
+
+/// Waits for an answer: the number of the generation that gave it.
+fn answered(mut stream: TcpStream, limit: Duration) -> Result<u32, ErrorKind> {
+    let mut answer = [0; 16];
+    let read = stream
+        .set_read_timeout(Some(limit))
+        .and_then(|()| stream.read_exact(&mut answer));
+    read.map_err(|error| error.kind())?;
+    generation_of(&answer).map_err(|_other| ErrorKind::InvalidData)
 }
 
 /// How long a client waits that ought to be answered at once.

@@ -16,7 +16,16 @@ mod peer;
 mod verdict;
 
 mod a01_dead_listener_keeps_the_address;
+mod a02_two_services_in_one_group;
+mod a03_leaving_closes_what_others_left;
+mod a04_missing_endpoint_blocks_everything;
+mod a05_new_endpoint_takes_traffic;
+mod a06_restart_loses_living_servers;
 mod a08_closed_listener_keeps_its_share;
+mod a09_detached_program;
+mod a11_parked_request_pins_a_drain;
+mod a12_stop_is_worse_than_kill;
+mod a13_unready_first_generation;
 mod a16_registration_that_fails_half_way;
 mod a17_forked_children_accept;
 mod a18_drained_adopted_server_is_no_way_back;
