@@ -24,6 +24,7 @@ pub(crate) fn programs(commit: &str) -> Result<PathBuf> {
     if !tree.is_dir() {
         unpack(&hash, &dir).with_context(|| format!("cannot unpack {commit}"))?;
     }
+    add_server(&tree).context("cannot add the server of the hazards to that commit")?;
     let mut command = cargo();
     command
         .current_dir(&tree)
@@ -72,6 +73,37 @@ fn unpack(hash: &str, dir: &Path) -> Result<()> {
     fs::rename(&partial, dir.join("tree")).context("rename the unpacked files")
 }
 
+/// Copies the server of the hazards, as it is now, to where it is built against that commit's
+/// helper.
+fn add_server(tree: &Path) -> Result<()> {
+    let mut changed = false;
+    for file in ["Cargo.toml", "src/main.rs"] {
+        let file = Path::new(SERVER).join(file);
+        let now = fs::read(root().join(&file))?;
+        let there = tree.join(&file);
+        // Cargo goes by the time: what is the same must not be written.
+        if fs::read(&there).is_ok_and(|there| there == now) {
+            continue;
+        }
+        fs::create_dir_all(there.parent().context("a file is in a directory")?)?;
+        fs::write(there, now)?;
+        changed = true;
+    }
+    if !changed {
+        return Ok(());
+    }
+    let manifest = tree.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest)?;
+    if !text.contains(SERVER) {
+        let members = "members = [";
+        ensure!(text.contains(members), "its Cargo.toml has no {members}");
+        let with = text.replacen(members, &format!("{members}\n    \"{SERVER}\","), 1);
+        fs::write(manifest, with)?;
+    }
+    // The lock file gets the new package, and everything else in it stays.
+    quietly(cargo().current_dir(tree).args(["update", "--workspace"])).map(drop)
+}
+
 /// The arguments for cargo that select the programs, wherever they are.
 fn programs_in(tree: &Path) -> Result<Vec<String>> {
     let out = output(cargo().current_dir(tree).args([
@@ -105,4 +137,11 @@ fn git() -> Command {
 }
 
 /// What the tests start.
-const PROGRAMS: &[&str] = &["synflip", "synflip-activate", "synflip-server"];
+const PROGRAMS: &[&str] = &[
+    "synflip",
+    "synflip-activate",
+    "synflip-hazard-server",
+    "synflip-server",
+];
+/// The folder of the server that misuses the helper.
+const SERVER: &str = "tests/kernel/hazards/server";

@@ -253,7 +253,8 @@ fn build_programs() -> Result<PathBuf> {
     let mut command = cargo();
     command
         .args(["build", "--locked", "--bins"])
-        .args(["-p", "synflip-cli", "-p", "synflip-bed"]);
+        .args(["-p", "synflip-cli", "-p", "synflip-bed"])
+        .args(["-p", "synflip-hazard-server"]);
     directory(&executables(&mut command)?)
 }
 
