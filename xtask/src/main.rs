@@ -10,12 +10,14 @@
     reason = "the terminal is the interface"
 )]
 
+mod against;
 mod apt;
 mod bench;
 mod binaries;
 mod cargo;
 mod check;
 mod ebpf;
+mod hazards;
 mod manifest;
 mod program;
 mod run;

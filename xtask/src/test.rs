@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     binaries::Binaries,
     cargo::{cargo, need_root, output, root},
+    hazards,
     tally::{Outcome, count, print},
     vm,
 };
@@ -31,6 +32,8 @@ pub(crate) struct Args {
     /// With `vm`: write what passed on which kernel to a file, as a table in Markdown.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    #[command(flatten)]
+    hazards: hazards::Args,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -43,6 +46,8 @@ enum Tier {
     E2e,
     /// The kernel tests on other kernels, in virtual machines.
     Vm,
+    /// What synflip is known to do worse than plain SO_REUSEPORT. Needs root.
+    Hazards,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -53,6 +58,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let about_machines = !args.vm.is_empty() || args.markdown.is_some();
     if about_machines && only.is_some_and(|only| only != Tier::Vm) {
         eprintln!("error: --vm and --markdown are about the tier vm: `cargo xtask test vm …`");
+        return Ok(ExitCode::from(2));
+    }
+    if only == Some(Tier::Hazards) {
+        return hazards::run(&args.hazards);
+    }
+    if args.hazards.any() {
+        eprintln!(
+            "error: --against and --only are about the tier hazards: `cargo xtask test hazards …`"
+        );
         return Ok(ExitCode::from(2));
     }
     let wanted = |tier| only.is_none_or(|only| only == tier);

@@ -57,14 +57,8 @@ fn build() -> Result<PathBuf> {
     let mut command = Command::new(cargo);
     command
         .args(["build", "--quiet", "--locked", "--bins"])
-        .args([
-            "-p",
-            "synflip-cli",
-            "-p",
-            "synflip-bed",
-            "-p",
-            "synflip-lab",
-        ])
+        .args(["-p", "synflip-cli", "-p", "synflip-bed"])
+        .args(["-p", "synflip-lab", "-p", "synflip-hazard-server"])
         .arg("--target-dir")
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"));

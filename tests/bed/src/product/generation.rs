@@ -45,6 +45,8 @@ pub struct Spec {
     pub args: Vec<String>,
     /// Where it keeps its ledger: a file of its own, in case it is killed under load.
     pub ledger: Option<PathBuf>,
+    /// The program, which has the arguments of `synflip-server`.
+    pub program: String,
 }
 
 impl Spec {
@@ -58,6 +60,7 @@ impl Spec {
             without_agent: false,
             args: Vec::new(),
             ledger: None,
+            program: "synflip-server".into(),
         }
     }
 
@@ -65,6 +68,13 @@ impl Spec {
     #[must_use]
     pub fn joins(mut self, generation: &str) -> Self {
         self.joins = Some(generation.into());
+        self
+    }
+
+    /// Makes it another program, which has the arguments of `synflip-server`.
+    #[must_use]
+    pub fn program(mut self, name: &str) -> Self {
+        self.program = name.into();
         self
     }
 
@@ -248,7 +258,7 @@ impl Drop for Generation {
 }
 
 fn command(spec: &Spec) -> Result<Command> {
-    let mut command = Command::new(program("synflip-server")?);
+    let mut command = Command::new(program(&spec.program)?);
     command.arg("--listeners").arg(spec.listeners.to_string());
     command.arg("--number").arg(spec.number.to_string());
     for address in &spec.listen {

@@ -1,0 +1,147 @@
+//! The programs of another commit, built from git and kept.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::{
+    cargo::{cargo, output, quietly, root, target_dir},
+    hazards::{directory, executables},
+};
+
+/// Builds the programs of a commit; returns where they are.
+///
+/// In `target/against/`, in a directory for each commit: a second time there is nothing to do.
+pub(crate) fn programs(commit: &str) -> Result<PathBuf> {
+    let hash = hash(commit)?;
+    let dir = target_dir()?.join("against").join(&hash);
+    let tree = dir.join("tree");
+    if !tree.is_dir() {
+        unpack(&hash, &dir).with_context(|| format!("cannot unpack {commit}"))?;
+    }
+    add_server(&tree).context("cannot add the server of the hazards to that commit")?;
+    let mut command = cargo();
+    command
+        .current_dir(&tree)
+        .args(["build", "--release", "--locked"])
+        .arg("--target-dir")
+        .arg(dir.join("target"))
+        .args(programs_in(&tree)?);
+    directory(&executables(&mut command)?)
+}
+
+/// The whole name of a commit.
+fn hash(commit: &str) -> Result<String> {
+    let found = git()
+        .args(["rev-parse", "--verify", "--quiet", "--end-of-options"])
+        .arg(format!("{commit}^{{commit}}"))
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start git")?;
+    ensure!(
+        found.status.success(),
+        "this clone has no commit {commit}: is the name right, or the clone a shallow one? \
+         (`git fetch --unshallow` gets all commits)"
+    );
+    Ok(String::from_utf8_lossy(&found.stdout).trim().to_owned())
+}
+
+/// Writes the files of a commit to `tree` in a directory, all of them or none.
+fn unpack(hash: &str, dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+    // Beside the index that belongs to the checkout.
+    let index = dir.join("index");
+    quietly(
+        git()
+            .args(["read-tree", hash])
+            .env("GIT_INDEX_FILE", &index),
+    )?;
+    let partial = dir.join("tree.partial");
+    let mut prefix = partial.clone().into_os_string();
+    prefix.push("/");
+    quietly(
+        git()
+            .args(["checkout-index", "--all", "--force", "--prefix"])
+            .arg(&prefix)
+            .env("GIT_INDEX_FILE", &index),
+    )?;
+    fs::rename(&partial, dir.join("tree")).context("rename the unpacked files")
+}
+
+/// Copies the server of the hazards, as it is now, to where it is built against that commit's
+/// helper.
+fn add_server(tree: &Path) -> Result<()> {
+    let mut changed = false;
+    for file in ["Cargo.toml", "src/main.rs"] {
+        let file = Path::new(SERVER).join(file);
+        let now = fs::read(root().join(&file))?;
+        let there = tree.join(&file);
+        // Cargo goes by the time: what is the same must not be written.
+        if fs::read(&there).is_ok_and(|there| there == now) {
+            continue;
+        }
+        fs::create_dir_all(there.parent().context("a file is in a directory")?)?;
+        fs::write(there, now)?;
+        changed = true;
+    }
+    if !changed {
+        return Ok(());
+    }
+    let manifest = tree.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest)?;
+    if !text.contains(SERVER) {
+        let members = "members = [";
+        ensure!(text.contains(members), "its Cargo.toml has no {members}");
+        let with = text.replacen(members, &format!("{members}\n    \"{SERVER}\","), 1);
+        fs::write(manifest, with)?;
+    }
+    // The lock file gets the new package, and everything else in it stays.
+    quietly(cargo().current_dir(tree).args(["update", "--workspace"])).map(drop)
+}
+
+/// The arguments for cargo that select the programs, wherever they are.
+fn programs_in(tree: &Path) -> Result<Vec<String>> {
+    let out = output(cargo().current_dir(tree).args([
+        "metadata",
+        "--no-deps",
+        "--format-version=1",
+        "--locked",
+    ]))?;
+    let metadata: Value = serde_json::from_str(&out).context("cargo printed no JSON")?;
+    let array = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut args = Vec::new();
+    for package in array(&metadata["packages"]) {
+        for target in array(&package["targets"]) {
+            let wanted = PROGRAMS.iter().find(|name| target["name"] == **name);
+            let (Some(program), "bin") = (wanted, target["kind"][0].as_str().unwrap_or_default())
+            else {
+                continue;
+            };
+            let package = package["name"].as_str().context("a package has no name")?;
+            args.extend(["-p", package, "--bin", program].map(str::to_owned));
+        }
+    }
+    ensure!(!args.is_empty(), "that commit has none of the programs");
+    Ok(args)
+}
+
+fn git() -> Command {
+    let mut command = Command::new("git");
+    command.current_dir(root());
+    command
+}
+
+/// What the tests start.
+const PROGRAMS: &[&str] = &[
+    "synflip",
+    "synflip-activate",
+    "synflip-hazard-server",
+    "synflip-server",
+];
+/// The folder of the server that misuses the helper.
+const SERVER: &str = "tests/kernel/hazards/server";
