@@ -4,11 +4,7 @@
 use std::{net::SocketAddr, os::fd::AsFd as _};
 
 use anyhow::{Result, ensure};
-use synflip_bed::{
-    Fixture,
-    product::Spec,
-    wait::SECOND,
-};
+use synflip_bed::{Fixture, product::Spec, wait::SECOND};
 
 use crate::{
     black_box::{Operate as _, PATIENCE, ask, works},

@@ -26,6 +26,7 @@ mod a09_detached_program;
 mod a11_parked_request_pins_a_drain;
 mod a12_stop_is_worse_than_kill;
 mod a13_unready_first_generation;
+mod a15_listener_without_accept_loop;
 mod a16_registration_that_fails_half_way;
 mod a17_forked_children_accept;
 mod a18_drained_adopted_server_is_no_way_back;
