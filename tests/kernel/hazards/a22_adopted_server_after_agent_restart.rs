@@ -32,7 +32,7 @@ fn a22_a_flip_away_from_an_adopted_generation_after_a_restart_of_the_agent() -> 
         safe_if!(
             cli.code != 4,
             "the flip has committed and hangs until its deadline: {}",
-            cli.stderr.trim()
+            cli.stdout.lines().last().unwrap_or_default()
         );
         anyhow::ensure!(cli.code == 0, "{cli:?}");
         Ok(Verdict::Safe)
