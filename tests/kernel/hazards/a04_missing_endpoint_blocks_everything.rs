@@ -50,6 +50,9 @@ fn a04b_no_refresh_without_each_endpoint() -> Result<()> {
             first && ask_at(net, other(&fixture), 1, PATIENCE).is_ok_and(|all| all.from(3) == 1)
         })?;
         b.kill()?;
+        fixture.agent.wait_until("that is noticed", |service| {
+            service["generations"][0]["pids"].as_array().map(Vec::len) == Some(2)
+        })?;
         a1.kill()?;
         let answers = ask(net, 20, PATIENCE)?;
         safe_if!(
