@@ -49,6 +49,11 @@ fn a04b_no_refresh_without_each_endpoint() -> Result<()> {
             let first = ask(net, 8, PATIENCE).is_ok_and(|all| all.from(1) > 0 && all.from(2) > 0);
             first && ask_at(net, other(&fixture), 1, PATIENCE).is_ok_and(|all| all.from(3) == 1)
         })?;
+        fixture
+            .agent
+            .wait_until("all are in the table", |service| {
+                service["timeline"].to_string().contains("works with 3")
+            })?;
         b.kill()?;
         fixture.agent.wait_until("that is noticed", |service| {
             service["generations"][0]["pids"].as_array().map(Vec::len) == Some(2)
