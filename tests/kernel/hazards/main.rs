@@ -21,6 +21,7 @@ mod a03_leaving_closes_what_others_left;
 mod a04_missing_endpoint_blocks_everything;
 mod a05_new_endpoint_takes_traffic;
 mod a06_restart_loses_living_servers;
+mod a07_another_version_forgets_who_works;
 mod a08_closed_listener_keeps_its_share;
 mod a09_detached_program;
 mod a11_parked_request_pins_a_drain;
