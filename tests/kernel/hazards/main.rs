@@ -24,6 +24,7 @@ mod a06_restart_loses_living_servers;
 mod a07_another_version_forgets_who_works;
 mod a08_closed_listener_keeps_its_share;
 mod a09_detached_program;
+mod a10_refused_listener_loses_syns;
 mod a11_parked_request_pins_a_drain;
 mod a12_stop_is_worse_than_kill;
 mod a13_unready_first_generation;

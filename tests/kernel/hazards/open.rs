@@ -16,6 +16,7 @@ pub(crate) const OPEN: &[&str] = &[
     "A7",
     "A8",
     "A9",
+    "A10",
     "A11",
     "A12",
     "A13a",
