@@ -57,6 +57,9 @@ fn a04b_no_refresh_without_each_endpoint() -> Result<()> {
                     && listeners.is_some_and(|all| all.len() == 3 && all.iter().all(selected))
             })?;
         b.kill()?;
+        fixture.agent.wait_until("that is noticed", |service| {
+            service["generations"][0]["pids"].as_array().map(Vec::len) == Some(2)
+        })?;
         a1.kill()?;
         let answers = ask(net, 20, PATIENCE)?;
         safe_if!(
