@@ -53,15 +53,26 @@ impl Peer {
 
     /// Sends a request, with the descriptors that belong to it.
     pub(crate) fn send(&self, request: &Value, fds: &[BorrowedFd<'_>]) -> Result<()> {
-        let document = serde_json::to_vec(request)?;
-        let mut frame = u32::try_from(document.len())?.to_le_bytes().to_vec();
-        frame.extend(VERSION.to_le_bytes());
-        frame.extend(u16::try_from(fds.len())?.to_le_bytes());
-        frame.extend(document);
+        let frame = frame(request, fds.len())?;
         let sent = synflip_wire::send(&self.stream, &frame, fds).context("send to the agent")?;
-        (&self.stream)
-            .write_all(&frame[sent..])
-            .context("send to the agent")
+        self.go_on(&frame[sent..])
+    }
+
+    /// Sends a request with the only descriptors there are: nobody but the agent has them when
+    /// it knows what they are for.
+    pub(crate) fn give(&self, request: &Value, fds: Vec<TcpListener>) -> Result<()> {
+        let frame = frame(request, fds.len())?;
+        let (last, most) = frame.split_last().context("a frame")?;
+        let borrowed: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
+        let sent =
+            synflip_wire::send(&self.stream, most, &borrowed).context("send to the agent")?;
+        drop(fds);
+        self.go_on(&most[sent..])?;
+        self.go_on(&[*last])
+    }
+
+    fn go_on(&self, rest: &[u8]) -> Result<()> {
+        (&self.stream).write_all(rest).context("send to the agent")
     }
 
     /// Sends a request and waits for the answer, which may be a refusal.
@@ -134,6 +145,15 @@ impl Peer {
         let fds = self.fds.drain(..count).collect();
         Ok(Some(Message { body, fds }))
     }
+}
+
+fn frame(request: &Value, fds: usize) -> Result<Vec<u8>> {
+    let document = serde_json::to_vec(request)?;
+    let mut frame = u32::try_from(document.len())?.to_le_bytes().to_vec();
+    frame.extend(VERSION.to_le_bytes());
+    frame.extend(u16::try_from(fds)?.to_le_bytes());
+    frame.extend(document);
+    Ok(frame)
 }
 
 /// The request that registers listeners.
