@@ -44,7 +44,7 @@ fn twenty_flips_over_a_bad_line_lose_nothing_that_it_does_not_lose_anyway() -> R
     // Three lines at one time: all that anyone does is wait.
     let (quiet, plain, seen) = thread::scope(|scope| -> Result<_> {
         let quiet = scope.spawn(|| restarting.quiet(10 * SECOND));
-        let plain = scope.spawn(|| restarting.plain(5));
+        let plain = scope.spawn(|| restarting.plain(10));
         let seen = restarting.steered()?;
         let [quiet, plain] =
             [quiet, plain].map(|one| one.join().map_err(|_panic| anyhow!("panicked")));

@@ -3,14 +3,16 @@
 
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},
-    net::TcpStream,
-    os::fd::AsFd as _,
+    mem,
+    net::{Shutdown, SocketAddr, TcpStream},
+    os::fd::{AsFd as _, OwnedFd},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 use synflip_bed::{
     Fixture, Network,
+    product::Agent,
     wait::{self, SOON},
 };
 use synflip_wire::{Client, Event, ListenerSpec, MAX_FDS, Register, Reply, Request};
@@ -22,66 +24,102 @@ pub(crate) const ASKED: usize = 60;
 pub(crate) struct Bare {
     pub(crate) number: u32,
     pub(crate) listeners: Vec<Socket>,
+    session: Session,
+}
+
+/// Its connection to the agent.
+struct Session {
     client: Client,
     /// What the agent has said of the generation.
     told: Vec<Event>,
+    /// Connections from queues that it was lent.
+    handed: Vec<OwnedFd>,
 }
 
 impl Bare {
     /// Opens listeners and registers them; says ready.
     pub(crate) fn start(fixture: &Fixture, number: u32, listeners: usize) -> Result<Self> {
-        let opened = (0..listeners).map(|_| listener(&fixture.net));
+        Self::start_at(&fixture.net, &fixture.agent, number, listeners)
+    }
+
+    /// The same with another agent.
+    pub(crate) fn start_at(
+        net: &Network,
+        agent: &Agent,
+        number: u32,
+        listeners: usize,
+    ) -> Result<Self> {
+        let opened = (0..listeners).map(|_| listener(net));
         let mut bare = Self {
             number,
             listeners: opened.collect::<Result<_>>()?,
-            client: Client::connect(&fixture.agent.socket())?,
-            told: Vec::new(),
+            session: Session::new(agent)?,
         };
-        bare.join(&fixture.net)?;
+        bare.join(net)?;
         Ok(bare)
     }
 
+    /// Ends its connection to the agent, and keeps its listeners.
+    pub(crate) fn hang_up(&self) -> Result<()> {
+        rustix::net::shutdown(&self.session.client, rustix::net::Shutdown::Both).context("hang up")
+    }
+
+    /// Connects again, and registers the same listeners.
+    pub(crate) fn come_back(&mut self, fixture: &Fixture) -> Result<()> {
+        self.session = Session::new(&fixture.agent)?;
+        self.join(&fixture.net)
+    }
+
     fn join(&mut self, net: &Network) -> Result<()> {
+        let address = net.address;
         for share in self.listeners.chunks(MAX_FDS) {
-            let address = net.address;
             let request = Request::Register(Register {
                 service: "web".parse()?,
                 generation: Some(format!("gen{}", self.number).parse()?),
                 listeners: vec![ListenerSpec { address }; share.len()],
             });
             let fds: Vec<_> = share.iter().map(|listener| listener.as_fd()).collect();
-            self.client.send(&request, &fds)?;
-            let registered = |reply: &Reply| matches!(reply, Reply::Registered { .. });
-            Self::answer(&mut self.client, &mut self.told, registered)?;
+            self.session.client.send(&request, &fds)?;
+            self.session
+                .answer(|reply| matches!(reply, Reply::Registered { .. }))?;
         }
-        self.ask(&Request::Ready)
+        self.session.ask(&Request::Ready)
     }
 
     /// Waits until the agent says so of this generation.
     pub(crate) fn is_told(&mut self, event: Event) -> Result<()> {
-        while !self.told.contains(&event) {
-            match self.client.receive(Some(SOON))? {
-                Reply::Event(event) => self.told.push(event),
-                other => bail!("no {event:?} but {other:?}"),
-            }
-        }
-        Ok(())
+        self.session.until_told(event)
+    }
+
+    /// Shuts its listeners down, as servers do that mean to pause: whoever else has a descriptor
+    /// of one, it does not listen any more.
+    pub(crate) fn shut_down(&self) -> Result<()> {
+        self.listeners.iter().try_for_each(|listener| {
+            listener
+                .shutdown(Shutdown::Read)
+                .context("shut a listener down")
+        })
+    }
+
+    /// Listens again.
+    pub(crate) fn resume(&self) -> Result<()> {
+        self.listeners
+            .iter()
+            .try_for_each(|listener| listener.listen(BACKLOG).context("listen again"))
     }
 
     /// Answers so many connections from its own queues.
     pub(crate) fn serve(&self, count: usize) -> Result<()> {
-        let mut served = 0;
-        let mut failed = Ok(());
+        let mut served = Ok(0);
         wait::until(&format!("{count} connections to serve"), SOON, || {
-            match self.accept() {
-                Ok(new) => served += new.iter().sum::<usize>(),
-                Err(error) => failed = Err(error),
-            }
-            served >= count || failed.is_err()
+            served = self.accept().map(|new| new.iter().sum::<usize>());
+            !matches!(served, Ok(0))
         })?;
-        failed?;
-        ensure!(served == count, "more than {count} connections: {served}");
-        Ok(())
+        match count.checked_sub(served?) {
+            Some(0) => Ok(()),
+            Some(left) => self.serve(left),
+            None => bail!("more than {count} connections"),
+        }
     }
 
     /// Answers what is queued now; returns how many on each listener.
@@ -92,43 +130,124 @@ impl Bare {
             .collect()
     }
 
+    /// Answers what is queued on one listener now; returns how many.
+    pub(crate) fn accept_at(&self, listener: usize) -> Result<usize> {
+        self.accept_from(self.listeners.get(listener).context("a listener")?)
+    }
+
     fn accept_from(&self, listener: &Socket) -> Result<usize> {
         for count in 0.. {
             match listener.accept() {
                 Ok((stream, _)) => answer(stream.into(), self.number)?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(count),
+                // Shut down.
+                Err(error) if error.kind() == ErrorKind::InvalidInput => return Ok(count),
                 Err(error) => return Err(error).context("accept"),
             }
         }
         bail!("endless connections")
     }
 
+    /// Answers so many connections that it is handed.
+    pub(crate) fn serve_handed(&mut self, count: usize) -> Result<()> {
+        let handed = self.session.take_handed(count)?;
+        handed
+            .into_iter()
+            .try_for_each(|fd| answer(fd.into(), self.number))
+    }
+
+    /// Waits until it has been lent so many listeners, and leaves their queues to the test.
+    pub(crate) fn lent(&mut self, net: &Network, count: usize) -> Result<Vec<Socket>> {
+        self.session.take_lent(net.address, count)
+    }
+
     /// Closes its listeners, and says so.
     pub(crate) fn close(mut self) -> Result<()> {
         self.listeners.clear();
-        self.ask(&Request::Closed)
+        self.leave()
     }
 
-    fn ask(&mut self, request: &Request) -> Result<()> {
-        self.client.send(request, &[])?;
-        Self::answer(&mut self.client, &mut self.told, |reply| {
-            *reply == Reply::Done
+    /// Says that it accepts no more.
+    pub(crate) fn leave(&mut self) -> Result<()> {
+        self.session.ask(&Request::Closed)
+    }
+}
+
+impl Session {
+    fn new(agent: &Agent) -> Result<Self> {
+        Ok(Self {
+            client: Client::connect(&agent.socket())?,
+            told: Vec::new(),
+            handed: Vec::new(),
         })
     }
 
-    /// Waits for an answer; keeps what can come at any time.
-    fn answer(
-        client: &mut Client,
-        told: &mut Vec<Event>,
-        wanted: impl Fn(&Reply) -> bool,
-    ) -> Result<()> {
+    /// Asks for what is done, or refused.
+    fn ask(&mut self, request: &Request) -> Result<()> {
+        self.client.send(request, &[])?;
+        self.answer(|reply| *reply == Reply::Done)
+    }
+
+    /// Waits for an answer.
+    fn answer(&mut self, wanted: impl Fn(&Reply) -> bool) -> Result<()> {
         loop {
-            match client.receive(Some(SOON))? {
-                Reply::Event(event) => told.push(event),
-                reply if wanted(&reply) => return Ok(()),
-                other => bail!("no answer but {other:?}"),
+            match self.next()? {
+                Some(reply) if wanted(&reply) => return Ok(()),
+                Some(other) => bail!("no answer but {other:?}"),
+                None => {}
             }
         }
+    }
+
+    fn until_told(&mut self, event: Event) -> Result<()> {
+        while !self.told.contains(&event) {
+            let unasked = self.next()?;
+            ensure!(unasked.is_none(), "no {event:?} but {unasked:?}");
+        }
+        Ok(())
+    }
+
+    fn take_handed(&mut self, count: usize) -> Result<Vec<OwnedFd>> {
+        while self.handed.len() < count {
+            let unasked = self.next()?;
+            ensure!(unasked.is_none(), "no connections but {unasked:?}");
+        }
+        ensure!(self.handed.len() == count, "more than {count}");
+        Ok(mem::take(&mut self.handed))
+    }
+
+    fn take_lent(&mut self, listens: SocketAddr, count: usize) -> Result<Vec<Socket>> {
+        let mut lent = Vec::new();
+        while lent.len() < count {
+            match self.client.receive_with_fds(Some(SOON))? {
+                (Reply::Queue { address, .. }, fds) if address == listens && fds.len() == 1 => {
+                    lent.extend(fds.into_iter().map(Socket::from));
+                }
+                (Reply::Event(event), _) => self.told.push(event),
+                (other, fds) => bail!("no queue but {other:?} with {fds:?}"),
+            }
+        }
+        Ok(lent)
+    }
+
+    /// The next message; keeps what can come at any time.
+    fn next(&mut self) -> Result<Option<Reply>> {
+        let (reply, fds) = self.client.receive_with_fds(Some(SOON))?;
+        match reply {
+            Reply::Event(event) => self.told.push(event),
+            Reply::Queue { id, .. } => {
+                for lent in fds {
+                    let lent = Socket::from(lent);
+                    while let Ok((connection, _)) = lent.accept() {
+                        self.handed.push(connection.into());
+                    }
+                }
+                let ids = vec![id];
+                self.client.send(&Request::Emptied { ids }, &[])?;
+            }
+            other => return Ok(Some(other)),
+        }
+        Ok(None)
     }
 }
 
@@ -153,7 +272,7 @@ fn listener(net: &Network) -> Result<Socket> {
         let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_reuse_port(true)?;
         socket.bind(&net.address.into())?;
-        socket.listen(4096)?;
+        socket.listen(BACKLOG)?;
         Ok(socket)
     };
     net.server
@@ -171,3 +290,5 @@ fn answer(mut stream: TcpStream, number: u32) -> Result<()> {
     message[8..12].copy_from_slice(&number.to_le_bytes());
     stream.write_all(&message).context("write an answer")
 }
+
+const BACKLOG: i32 = 4096;
