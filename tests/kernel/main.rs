@@ -7,3 +7,4 @@
 )]
 
 mod flip;
+mod helpers;

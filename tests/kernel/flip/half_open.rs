@@ -6,16 +6,17 @@ use rustix::process::Signal;
 use synflip_bed::{
     Family, Line, Setup,
     network::complete,
-    product::{Drained, Exit},
     wait::{self, MS, SOON},
 };
 use synflip_wire::Phase;
 
+use crate::helpers::certificate::at_commit;
+
 #[test]
 fn a_half_open_handshake_survives_a_flip() -> Result<()> {
-    for family in Family::BOTH {
+    Family::both(|family| {
         let fixture = Setup::new().family(family).line(Line::Raw).start()?;
-        let old = fixture.first(&[])?;
+        let old = fixture.start_working(&fixture.spec(1, 3))?;
         let mut held = fixture.net.half_open(HALF_OPEN)?;
         fixture.wait_pending("gen1", 0, HALF_OPEN)?;
         let _new = fixture.generation(2, &[])?;
@@ -40,25 +41,19 @@ fn a_half_open_handshake_survives_a_flip() -> Result<()> {
         wait::pause(500 * MS);
         flip.still_runs()?;
         ensure!(complete(&mut last)? == 1, "the last went elsewhere");
-        let Drained { drain, .. } = flip.drained()?;
-        let certificate = drain.context("no certificate")?;
-        let at_commit: u64 = certificate
-            .listeners
-            .iter()
-            .filter_map(|listener| Some(listener.steps.first()?.half_open))
-            .sum();
-        ensure!(at_commit == HALF_OPEN, "{certificate:?}");
-        let Exit { served, .. } = old.wait_exit(SOON)?;
-        ensure!(served == HALF_OPEN, "served {served}");
-        fixture.check_steered(HALF_OPEN + 1)?;
-    }
-    Ok(())
+        let drained = flip.drained()?;
+        let at_commit = at_commit(drained.certificate()?)?;
+        ensure!(at_commit == (0, HALF_OPEN), "{drained:?}");
+        let exit = old.wait_exit(SOON)?;
+        ensure!(exit.served == HALF_OPEN, "{exit:?}");
+        fixture.check_steered(HALF_OPEN + 1)
+    })
 }
 
 /// The same handshake without steering: this test would notice a loss.
 #[test]
 fn a_half_open_handshake_dies_with_a_plain_server() -> Result<()> {
-    for family in Family::BOTH {
+    Family::both(|family| {
         let net = Setup::new().family(family).line(Line::Raw).network()?;
         let old = net.plain(&net.spec(1, 3))?;
         let mut held = net.half_open(1)?;
@@ -67,8 +62,31 @@ fn a_half_open_handshake_dies_with_a_plain_server() -> Result<()> {
         old.wait_exit(SOON)?;
         let survived = held.iter_mut().any(|half_open| complete(half_open).is_ok());
         ensure!(!survived, "what plain servers serve too proves nothing");
-    }
-    Ok(())
+        Ok(())
+    })
+}
+
+#[test]
+fn a_reset_ends_what_a_drain_waits_for() -> Result<()> {
+    Family::both(|family| {
+        let fixture = Setup::new().family(family).line(Line::Raw).start()?;
+        let old = fixture.first(&[])?;
+        let held = fixture.net.half_open(2)?;
+        fixture.wait_pending("gen1", 0, 2)?;
+        let _new = fixture.generation(2, &[])?;
+        let mut flip = fixture.agent.begin_flip("gen2")?;
+        fixture.wait_phase("gen1", Phase::Draining)?;
+        for mut half_open in held {
+            flip.still_runs()?;
+            half_open.rst()?;
+        }
+        let drained = flip.drained()?;
+        let at_commit = at_commit(drained.certificate()?)?;
+        ensure!(at_commit == (0, 2), "{drained:?}");
+        let exit = old.wait_exit(SOON)?;
+        ensure!(exit.accepted == 0, "{exit:?}");
+        fixture.check_steered(2)
+    })
 }
 
 const HALF_OPEN: u64 = 8;

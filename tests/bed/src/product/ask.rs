@@ -34,6 +34,17 @@ pub struct Drained {
     pub drain: Option<Certificate>,
 }
 
+impl Drained {
+    /// The drain certificate.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn certificate(&self) -> Result<&Certificate> {
+        self.drain.as_ref().context("no certificate")
+    }
+}
+
 impl Agent {
     /// A command of the command line, with the agent's socket.
     ///

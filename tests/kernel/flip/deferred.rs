@@ -10,120 +10,109 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 use synflip::{Mode, Server};
-use synflip_bed::{Family, defer_accept, note, set_defer_accept, wait};
+use synflip_bed::{
+    Family, Fixture, Network, Setup, defer_accept,
+    network::{REQUEST, answered},
+    note, set_defer_accept,
+    wait::SOON,
+};
 use synflip_wire::Phase;
 
-use crate::scene::{REQUEST, SOON, Scene, generation};
-
+#[test]
 fn a_deferred_handshake_does_not_pin_the_drain() -> Result<()> {
-    for family in Family::BOTH {
-        let scene = Scene::new(family, &[])?;
-        let old = Deferring::start(&scene)?;
+    Family::both(|family| {
+        let fixture = Setup::new().family(family).start()?;
+        let old = Deferring::start(&fixture)?;
         ensure!(old.seconds()? >= DEFER, "the option is off");
-        scene.wait_phase("gen1", Phase::Working)?;
-        let _new = scene.start(&scene.spec(2, 2))?;
+        fixture.wait_phase("gen1", Phase::Working)?;
+        let _new = fixture.generation(2, &[])?;
 
         // There and back: the option is off while the generation drains or waits.
-        let client = scene.netns.run(|| TcpStream::connect(scene.to))?;
-        scene.wait_pending("gen1", 0, 1)?;
-        let drained = scene
+        let client = silent(&fixture.net)?;
+        fixture.wait_pending("gen1", 0, 1)?;
+        let drained = fixture
             .agent
             .flip_with("gen2", &["--keep", "--timeout", "60"])?;
-        let certificate = drained.drain.context("no certificate")?;
-        note(&format!(
-            "{family:?}: drained after {:?} ms",
-            certificate.drained_after_ms
-        ));
-        ensure!(
-            old.seconds()? == 0,
-            "the option is on while the generation is kept"
-        );
-        let back = scene.agent.cli(&["rollback", "--keep", "--json"])?;
+        let after = drained.certificate()?.drained_after_ms;
+        note(&format!("{family:?}: drained after {after:?} ms"));
+        ensure!(old.seconds()? == 0, "on while the generation is kept");
+        let back = fixture.agent.cli(&["rollback", "--keep", "--json"])?;
         ensure!(back.code == 0, "{back:?}");
-        ensure!(
-            old.seconds()? >= DEFER,
-            "the rollback has not restored the option"
-        );
-        let again = scene.netns.run(|| TcpStream::connect(scene.to))?;
-        scene.wait_pending("gen1", 0, 1)?;
+        ensure!(old.seconds()? >= DEFER, "off after the rollback");
+        let again = silent(&fixture.net)?;
+        fixture.wait_pending("gen1", 0, 1)?;
 
         // For good: what was accepted without data is served when the data comes.
-        scene.agent.flip_with("gen2", &["--timeout", "60"])?;
-        for client in [client, again] {
-            let by = ask(client)?;
+        fixture.agent.flip_with("gen2", &["--timeout", "60"])?;
+        for mut client in [client, again] {
+            client.write_all(REQUEST)?;
+            let by = answered(client)?;
             ensure!(by == 1, "served by generation {by}");
         }
-        scene.check_steered(2)?;
+        fixture.check_steered(2)?;
         let served = old.finish()?;
         ensure!(served == 2, "{served} served");
-        scene.wait_gone("gen1")?;
-    }
-    Ok(())
+        fixture.wait_gone("gen1").map(drop)
+    })
 }
 
+#[test]
 fn an_agent_that_comes_back_finds_the_option_as_it_was() -> Result<()> {
-    let mut scene = Scene::new(Family::V4, &[])?;
-    let old = Deferring::start(&scene)?;
-    scene.wait_phase("gen1", Phase::Working)?;
+    let mut fixture = Fixture::new()?;
+    let old = Deferring::start(&fixture)?;
+    fixture.wait_phase("gen1", Phase::Working)?;
     let seconds = old.seconds()?;
     ensure!(seconds >= DEFER, "the option is off");
-    let _new = scene.start(&scene.spec(2, 2))?;
+    let _new = fixture.generation(2, &[])?;
 
     // It dies when the kernel follows the new table, and has not touched the old listeners.
-    let doomed = ["--die-at=after-publish"];
-    scene.agent.restart_with(&scene.netns, &doomed)?;
-    both_back(&scene)?;
-    scene.agent.cli(&["flip", "--to", "gen2", "--keep"])?;
-    scene.agent.wait_death(SOON)?;
+    restart(&mut fixture, &DOOMED)?;
+    fixture.agent.cli(&["flip", "--to", "gen2", "--keep"])?;
+    fixture.agent.wait_death(SOON)?;
     ensure!(
         old.seconds()? == seconds,
         "the option was cleared before the agent died"
     );
-    scene.agent.restart_with(&scene.netns, &[])?;
-    scene.wait_phase("gen1", Phase::Standby)?;
+    fixture.agent.restart_with(&fixture.net.server, &[])?;
+    fixture.wait_phase("gen1", Phase::Standby)?;
     ensure!(old.seconds()? == 0, "the option is on during the drain");
 
     // One that has died since must not have forgotten what it was.
-    scene.agent.restart(&scene.netns)?;
-    both_back(&scene)?;
-    scene.wait_phase("gen1", Phase::Standby)?;
+    restart(&mut fixture, &[])?;
+    fixture.wait_phase("gen1", Phase::Standby)?;
     ensure!(old.seconds()? == 0, "the option is on in standby");
-    let back = scene.agent.cli(&["rollback", "--keep", "--json"])?;
+    let back = fixture.agent.cli(&["rollback", "--keep", "--json"])?;
     ensure!(back.code == 0, "{back:?}");
     ensure!(old.seconds()? == seconds, "{} s", old.seconds()?);
 
     // It dies again, and the way back is not finished.
-    let doomed = ["--die-at=after-publish"];
-    scene.agent.flip_with("gen2", &["--keep"])?;
-    scene.agent.restart_with(&scene.netns, &doomed)?;
-    both_back(&scene)?;
-    scene.wait_phase("gen1", Phase::Standby)?;
-    scene.agent.cli(&["rollback", "--keep"])?;
-    scene.agent.wait_death(SOON)?;
+    fixture.agent.flip_with("gen2", &["--keep"])?;
+    restart(&mut fixture, &DOOMED)?;
+    fixture.wait_phase("gen1", Phase::Standby)?;
+    fixture.agent.cli(&["rollback", "--keep"])?;
+    fixture.agent.wait_death(SOON)?;
     ensure!(old.seconds()? == 0, "the option was set before it died");
-    scene.agent.restart_with(&scene.netns, &[])?;
-    scene.wait_phase("gen1", Phase::Working)?;
-    both_back(&scene)?;
+    restart(&mut fixture, &[])?;
+    fixture.wait_phase("gen1", Phase::Working)?;
     ensure!(old.seconds()? == seconds, "{} s", old.seconds()?);
     Ok(())
 }
 
-/// Waits until two generations are back, and ready.
-fn both_back(scene: &Scene) -> Result<()> {
-    wait::until("both are back", SOON, || {
-        let all = scene.agent.service().map(|service| service.generations);
-        let mut all = all.unwrap_or_default().into_iter();
+/// Starts another agent, and waits until two generations are back, and ready.
+fn restart(fixture: &mut Fixture, args: &[&str]) -> Result<()> {
+    fixture.agent.restart_with(&fixture.net.server, args)?;
+    let back = fixture.until("both are back", |service| {
+        let mut all = service.generations.iter();
         all.len() == 2 && all.all(|g| !g.pids.is_empty() && g.phase != Phase::Registered)
-    })
-    .with_context(|| scene.agent.log())
+    });
+    back.map(drop)
 }
 
-fn ask(mut client: TcpStream) -> Result<u32> {
+/// A client that has connected and says nothing.
+fn silent(net: &Network) -> Result<TcpStream> {
+    let client = net.client.run(|| TcpStream::connect(net.address))?;
     client.set_read_timeout(Some(SOON))?;
-    client.write_all(REQUEST)?;
-    let mut answer = [0; 16];
-    client.read_exact(&mut answer).context("read the answer")?;
-    generation(&answer)
+    Ok(client)
 }
 
 /// A generation in this process, whose listeners defer.
@@ -135,14 +124,15 @@ struct Deferring {
 }
 
 impl Deferring {
-    fn start(scene: &Scene) -> Result<Self> {
+    fn start(fixture: &Fixture) -> Result<Self> {
         let mut builder = Server::builder("web")
             .generation("gen1")
-            .socket(scene.agent.socket())
+            .socket(fixture.agent.socket())
             .mode(Mode::Required);
         let mut twins = Vec::new();
         for _ in 0..2 {
-            let listener = scene.netns.run(|| deferring(scene.to))?;
+            let net = &fixture.net;
+            let listener = net.server.run(|| deferring(net.address))?;
             twins.push(listener.try_clone()?);
             builder = builder.adopt_listener(listener);
         }
@@ -222,11 +212,4 @@ fn answer(mut stream: TcpStream) -> Result<()> {
 
 /// Longer than the test waits for the drain. The kernel rounds up to a number of retransmissions.
 const DEFER: u32 = 180;
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        a_deferred_handshake_does_not_pin_the_drain
-        an_agent_that_comes_back_finds_the_option_as_it_was
-    }
-}
+const DOOMED: [&str; 1] = ["--die-at=after-publish"];

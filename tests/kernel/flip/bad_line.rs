@@ -1,29 +1,21 @@
 //! Promise: nothing is lost on a flip over a line that the kernel itself makes bad.
 
-#[path = "common/campaign.rs"]
-mod campaign;
-#[path = "common/seed.rs"]
-mod seed;
-
 use std::{
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, UdpSocket},
     sync::atomic::AtomicBool,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use rand::{RngExt as _, rngs::SmallRng};
 use synflip_bed::{
-    Delay, Family, Netem, Netns, capability, link,
-    load::{self, Config, Report},
+    Family, Line, Netem, Netns, Setup, capability, link,
+    load::{self, Config},
     note, plain,
-    product::Generation,
-    veth, wait,
+    wait::{self, MS, SECOND},
 };
 
-use campaign::{Campaign, Road};
-use seed::with_seed;
+use crate::helpers::restarts::Restarts;
 
 /// What is between the clients and the servers, in each direction.
 const BAD: Netem = Netem {
@@ -33,73 +25,53 @@ const BAD: Netem = Netem {
     reorder: 0.05,
 };
 
+#[test]
 fn twenty_flips_over_a_bad_line_lose_nothing_that_it_does_not_lose_anyway() -> Result<()> {
     if !capability::needs("netem") {
         return Ok(());
     }
     let both = Family::BOTH.map(|family| (link::server(family), 8080).into());
-    let campaign = Campaign {
+    let restarting = Restarts {
+        line: Line::Veth(Some(BAD)),
         listen: both.into(),
         connect: both.into(),
-        netem: Some(BAD),
         // About so many connections in a fifth of a second.
         clients: 8,
         // A SYN may be lost five times.
         timeout: 60 * SECOND,
-        ..Campaign::new(both[0], Delay::default(), 20)
+        ..Restarts::new(Family::V4, 20)
     };
-    with_seed(|rng| {
-        let quiet = campaign.quiet(rng, 10 * SECOND)?;
-        let story = campaign.steered(rng)?;
-        let plain = campaign.plain(rng, 5)?;
-        let flips = campaign.flips;
-        for (what, report) in [
-            ("nothing".into(), &quiet),
-            (format!("{flips} flips"), &story.report),
-            ("5 restarts without steering".into(), &plain),
-        ] {
-            let (lost, ok, latency) = (report.lost, report.ok, report.latency_us);
-            note(&format!(
-                "{what}: {lost} lost of {ok}, p99 {} us",
-                latency.p99
-            ));
-        }
-        let report = &story.report;
-        ensure!(quiet.ok >= 50 && report.ok >= 50, "{report:?} {quiet:?}");
-        ensure!(report.lost <= quiet.lost, "{report:?} {quiet:?}");
-        ensure!(plain.lost > quiet.lost, "{plain:?} {quiet:?}");
-        ensure!(story.syns_again > 0, "the line loses nothing");
-        for endpoint in &story.service.endpoints {
-            ensure!(endpoint.selected > 0, "{endpoint:?}");
-        }
-        Ok(())
-    })
-}
-
-impl Campaign {
-    /// The same load for so long, on a server that nobody replaces.
-    fn quiet(&self, rng: &mut SmallRng, length: Duration) -> Result<Report> {
-        let road = Road::new(self.delay, self.netem)?;
-        let server = Generation::start_plain(&road.server, &self.spec(1, *self.listeners.end()))?;
-        let (report, _server) = road.load(self, rng.random(), || {
-            wait::pause(length);
-            Ok(server)
-        })?;
-        Ok(report)
+    // Three lines at one time: all that anyone does is wait.
+    let (quiet, plain, seen) = thread::scope(|scope| -> Result<_> {
+        let quiet = scope.spawn(|| restarting.quiet(10 * SECOND));
+        let plain = scope.spawn(|| restarting.plain(10));
+        let seen = restarting.steered()?;
+        let [quiet, plain] =
+            [quiet, plain].map(|one| one.join().map_err(|_panic| anyhow!("panicked")));
+        Ok((quiet??, plain??, seen))
+    })?;
+    let report = &seen.report;
+    ensure!(quiet.ok >= 50 && report.ok >= 50, "{report:?} {quiet:?}");
+    ensure!(report.lost <= quiet.lost, "{report:?} {quiet:?}");
+    ensure!(plain.lost > quiet.lost, "{plain:?} {quiet:?}");
+    ensure!(seen.syns_again > 0, "the line loses nothing");
+    for endpoint in &seen.service.endpoints {
+        ensure!(endpoint.selected > 0, "{endpoint:?}");
     }
+    Ok(())
 }
 
 /// That the kernel has understood what it was asked for.
+#[test]
 fn netem_delays_loses_and_reorders() -> Result<()> {
     if !capability::needs("netem") {
         return Ok(());
     }
-    let (client, server) = (Netns::new()?, Netns::new()?);
-    veth::join(&client, &server, Some(BAD))?;
+    let net = Setup::new().line(Line::Veth(Some(BAD))).network()?;
     let bind = |netns: &Netns, ip: IpAddr| netns.run(|| UdpSocket::bind((ip, 0)));
     for family in Family::BOTH {
-        let from = bind(&client, link::client(family))?;
-        let to = bind(&server, link::server(family))?;
+        let from = bind(&net.client, link::client(family))?;
+        let to = bind(&net.server, link::server(family))?;
         to.set_read_timeout(Some(SECOND))?;
         let begun = Instant::now();
         // At one time and not all at once: a socket's buffer has room for a few hundred.
@@ -114,7 +86,7 @@ fn netem_delays_loses_and_reorders() -> Result<()> {
             });
             for number in 0..PACKETS {
                 if number % 20 == 0 {
-                    wait::pause(SECOND / 500);
+                    wait::pause(2 * MS);
                 }
                 from.send_to(&number.to_ne_bytes(), to.local_addr()?)?;
             }
@@ -139,14 +111,18 @@ fn netem_delays_loses_and_reorders() -> Result<()> {
 }
 
 /// Without netem the same line loses nothing, so what is lost is netem's doing.
+#[test]
 fn a_line_of_the_kernels_own_loses_nothing_by_itself() -> Result<()> {
     for family in Family::BOTH {
-        let (client, server) = (Netns::new()?, Netns::new()?);
-        veth::join(&client, &server, None)?;
-        let address = SocketAddr::new(link::server(family), 0);
-        let plain = plain::Server::start(&server, address, 2, 1)?;
+        let net = Setup::new()
+            .family(family)
+            .line(Line::Veth(None))
+            .network()?;
+        let plain = plain::Server::start(&net.server, net.address, 2, 1)?;
         let config = Config::closed(plain.addr(), 8, SECOND / 5);
-        let report = client.run(|| load::run(&config, &AtomicBool::new(false)))?;
+        let report = net
+            .client
+            .run(|| load::run(&config, &AtomicBool::new(false)))?;
         plain.stop().context("stop the server")?;
         ensure!(report.lost == 0 && report.ok > 20, "{family:?}: {report:?}");
     }
@@ -154,13 +130,3 @@ fn a_line_of_the_kernels_own_loses_nothing_by_itself() -> Result<()> {
 }
 
 const PACKETS: u32 = 2000;
-const SECOND: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        twenty_flips_over_a_bad_line_lose_nothing_that_it_does_not_lose_anyway
-        netem_delays_loses_and_reorders
-        a_line_of_the_kernels_own_loses_nothing_by_itself
-    }
-}

@@ -9,41 +9,38 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use synflip_bed::{
-    Family, Netns,
+    Family, Setup,
     capability::scaled,
+    fixture::find,
     note,
-    product::{Agent, Generation, Operator, Spec},
+    product::{Operator, Spec},
     raw::{self, Flood},
-    wait,
+    wait::{self, MS, SECOND, SOON},
 };
 use synflip_wire::{ListenerStatus, ServiceStatus};
 
+#[test]
 fn nothing_reaches_the_old_listeners_after_a_commit() -> Result<()> {
     for family in Family::BOTH {
-        let netns = Netns::new()?;
-        // Requests as long as there is room for them, cookies for the rest.
-        netns.sysctl("net.ipv4.tcp_syncookies", "1")?;
-        netns.sysctl("net.core.somaxconn", "16384")?;
-        let agent = Agent::start(&netns)?;
         let any: IpAddr = match family {
             Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
             Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
         };
-        let start = |number, listeners| {
-            let spec = Spec::new(number, (any, 4000).into(), listeners);
-            let spec = spec.arg("--backlog").arg("16384");
-            Generation::start(&netns, &agent, &spec)
+        let fixture = Setup::new()
+            .family(family)
+            // Requests as long as there is room for them, cookies for the rest.
+            .sysctl("net.ipv4.tcp_syncookies", "1")
+            .sysctl("net.core.somaxconn", "16384")
+            .start()?;
+        let spec = |number, listeners| {
+            Spec::new(number, (any, PORT).into(), listeners).args(&["--backlog", "16384"])
         };
-        let _servers = [start(1, 4)?, start(2, 3)?];
-        let mut operator = Operator::new(&agent)?;
-        wait::until("the first generation works", SOON, || {
-            operator
-                .service()
-                .is_ok_and(|service| service.working.is_some())
-        })?;
+        let _old = fixture.start_working(&spec(1, 4))?;
+        let _new = fixture.start(&spec(2, 3))?;
+        let mut operator = Operator::new(&fixture.agent)?;
 
-        let to = SocketAddr::new(raw::flood::server(family), 4000);
-        let flood = Flood::start(&netns, to, 400_000_000, 600 * SECOND)?;
+        let to = SocketAddr::new(raw::flood::server(family), PORT);
+        let flood = Flood::start(&fixture.net.server, to, 400_000_000, 600 * SECOND)?;
         let count = usize::try_from(scaled(FLIPS))?;
         let (mut flips, mut on_the_way, mut arrived) = (0, 0, 0);
         for (from, to) in [("gen1", "gen2"), ("gen2", "gen1")]
@@ -78,12 +75,7 @@ fn nothing_reaches_the_old_listeners_after_a_commit() -> Result<()> {
         ));
         // A reading taken a moment before the commit does not hold, so one after it means something.
         ensure!(on_the_way > 0, "nothing was on its way at any commit");
-        agent.check_counters()?;
-        let endpoints = operator.service()?.endpoints;
-        ensure!(
-            endpoints.iter().all(|e| e.selected >= arrived),
-            "{endpoints:?}"
-        );
+        fixture.check_steered(arrived)?;
     }
     Ok(())
 }
@@ -117,21 +109,10 @@ fn listeners<'a>(
     service: &'a ServiceStatus,
     generation: &'a str,
 ) -> impl Iterator<Item = &'a ListenerStatus> {
-    let named = service
-        .generations
-        .iter()
-        .filter(move |g| g.name.as_str() == generation);
-    named.flat_map(|generation| &generation.listeners)
+    find(service, generation)
+        .into_iter()
+        .flat_map(|generation| &generation.listeners)
 }
 
 const FLIPS: u32 = 30;
-const MS: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-const SOON: Duration = Duration::from_secs(60);
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        nothing_reaches_the_old_listeners_after_a_commit
-    }
-}
+const PORT: u16 = 4000;
