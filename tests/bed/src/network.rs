@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    Delay, Family, Link, Netem, Netns, link,
+    Delay, Family, Link, Netem, Netns, first, link,
     product::{Generation, Spec},
     raw::{self, RawClient},
     veth,
@@ -86,7 +86,8 @@ impl Network {
             }
             Line::Link(delay) => {
                 network.client = Arc::new(Netns::new()?);
-                network._link = Some(Link::join(&network.client, &network.server, delay)?);
+                let join = || Link::join(&network.client, &network.server, delay);
+                network._link = Some(first(join)?);
             }
             Line::Veth(netem) => {
                 network.client = Arc::new(Netns::new()?);

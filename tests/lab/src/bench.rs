@@ -15,11 +15,9 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
+use synflip_bed::{capability::release, first};
 
-use crate::{
-    command::{Interrupt, Output, Screen, exit_code, kernel, missing, usage},
-    stage::first,
-};
+use crate::command::{Interrupt, Output, Screen, exit_code, missing, usage};
 
 /// Measure what steering costs, each time beside what it is compared with.
 #[derive(Debug, Parser)]
@@ -90,7 +88,7 @@ fn run(args: &Args) -> Result<()> {
 fn measure_all(args: &Args, screen: &mut Screen, interrupt: &Interrupt) -> Result<Document> {
     let wanted = |name| args.name.is_none_or(|only| only == name);
     let mut document = Document {
-        kernel: kernel(),
+        kernel: release(),
         ..Document::default()
     };
     screen.line(&format!("Linux {}", document.kernel))?;

@@ -18,7 +18,7 @@ mod schedule;
 mod steered;
 mod summary;
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 
@@ -34,7 +34,7 @@ use schedule::Schedule;
 /// 2 if it cannot run as asked or here, and 128 and the signal's number if it was interrupted.
 #[must_use]
 pub fn main() -> ExitCode {
-    let settings = match Settings::from_command_line() {
+    let settings = match Settings::new(env::args_os()) {
         Ok(settings) => settings,
         Err(error) => return usage(&error),
     };
@@ -66,7 +66,7 @@ fn halves(
     screen: &mut Screen,
     interrupt: &Interrupt,
 ) -> Result<(Half, Option<Half>)> {
-    let schedule = Schedule::new(settings.seed, settings.flips, settings.duration)
+    let schedule = Schedule::new(settings.delay.seed, settings.flips, settings.duration)
         .context("the flips were checked to fit")?;
     screen.line(&summary::headline(settings))?;
     let mut half = |mode| Half::run(mode, settings, &schedule, screen, interrupt);

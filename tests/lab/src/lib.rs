@@ -9,5 +9,5 @@
 pub mod bench;
 mod command;
 pub mod demo;
+mod generator;
 pub mod soak;
-mod stage;

@@ -10,10 +10,10 @@ mod footprint;
 mod options;
 mod plan;
 mod report;
+mod servers;
 mod stalls;
-mod world;
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
 use anyhow::Result;
 
@@ -27,7 +27,7 @@ use report::Document;
 /// 2 if it cannot run as asked or here, and 128 and the signal's number if it was interrupted.
 #[must_use]
 pub fn main() -> ExitCode {
-    let settings = match Settings::from_command_line() {
+    let settings = match Settings::new(env::args_os()) {
         Ok(settings) => settings,
         Err(error) => return usage(&error),
     };
