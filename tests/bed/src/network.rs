@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    Delay, Family, Link, Netem, Netns, first, link,
+    Delay, Family, Link, Netem, Netns, link,
     product::{Generation, Spec},
     raw::{self, RawClient},
     veth,
@@ -86,8 +86,7 @@ impl Network {
             }
             Line::Link(delay) => {
                 network.client = Arc::new(Netns::new()?);
-                let join = || Link::join(&network.client, &network.server, delay);
-                network._link = Some(first(join)?);
+                network._link = Some(Link::join(&network.client, &network.server, delay)?);
             }
             Line::Veth(netem) => {
                 network.client = Arc::new(Netns::new()?);
