@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use crate::{
     Netns,
     product::{Store, program},
-    wait::{self, SOON},
+    wait,
 };
 
 /// How long an agent may take to start, on a slow virtual machine.
@@ -206,7 +206,7 @@ impl Agent {
     /// When their number goes on changing.
     pub fn settled_fds(&self) -> Result<usize> {
         let (mut last, mut since) = (0, Instant::now());
-        wait::until("its descriptors do not change", SOON, || {
+        wait::until("its descriptors do not change", wait::SOON, || {
             let now = self.open_fds().unwrap_or(0);
             if now != last {
                 (last, since) = (now, Instant::now());
