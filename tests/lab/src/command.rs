@@ -1,6 +1,6 @@
 //! What the commands have in common: the demonstration, the measurements, the soak.
 //!
-//! * how they are told what to do, what they need, and how they end: `common`, `parse`,
+//! * how they are told what to do, what they need, and how they end: `run`, `common`, `parse`,
 //!   `requirements`, `failure`, `interrupt`
 //! * what they show, and where their results go: `screen`, `format`, `connections`, `output`
 
@@ -12,13 +12,14 @@ mod interrupt;
 mod output;
 mod parse;
 mod requirements;
+mod run;
 mod screen;
 
 pub(crate) use common::Common;
 pub(crate) use connections::Connections;
-pub(crate) use failure::{Failure, exit_code, usage};
+pub(crate) use failure::Failure;
 pub(crate) use format::{median_and_max, ms, table};
 pub(crate) use interrupt::Interrupt;
 pub(crate) use output::Output;
-pub(crate) use requirements::missing;
+pub(crate) use run::{main, measured};
 pub(crate) use screen::Screen;

@@ -13,7 +13,7 @@ use synflip_bed::product::program;
 /// # Errors
 ///
 /// [`Failure::Cannot`] with what is missing, and the cure.
-pub(crate) fn missing(command: &str, needs_tun: bool) -> Result<()> {
+pub(super) fn missing(command: &str, needs_tun: bool) -> Result<()> {
     let cannot = |text| Err(Failure::Cannot(text).into());
     let lacks: Vec<String> = Privilege::ALL
         .into_iter()

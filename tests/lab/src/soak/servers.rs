@@ -84,8 +84,8 @@ impl<'a> Servers<'a> {
     }
 
     fn of(&self, number: u32) -> impl Iterator<Item = &Generation> {
-        let mut all = self.processes.iter();
-        std::iter::from_fn(move || all.find(|one| one.number == number))
+        let all = self.processes.iter();
+        all.filter(move |one| one.number == number)
     }
 
     /// Living processes of a generation.
@@ -127,10 +127,9 @@ impl<'a> Servers<'a> {
     pub(super) fn restart_agent(&mut self) -> Result<()> {
         self.fixture.restart_agent()?;
         self.settle("every server is back", |servers, service| {
-            let mut back = service.generations.iter().flat_map(|one| &one.pids);
-            let back: Vec<&u32> = back.by_ref().collect();
             let mut all = servers.processes.iter();
-            all.all(|one| back.contains(&&one.pid()))
+            let known = service.generations.iter().flat_map(|one| &one.pids);
+            all.all(|one| known.clone().any(|pid| *pid == one.pid()))
         })
     }
 
