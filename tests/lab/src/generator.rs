@@ -12,6 +12,7 @@ use synflip_bed::{
     Network, first,
     load::{Config, Mode, Progress, Report},
     product::{lines, program},
+    wait::SOON,
 };
 use tempfile::TempDir;
 
@@ -76,12 +77,10 @@ impl Generator {
             latest: Progress::default(),
             dir,
         };
-        let limit = config.timeout + STARTS_WITHIN;
-        interrupt
-            .until("a first connection is answered", limit, || {
-                Ok(generator.progress()?.ok > 0)
-            })
-            .with_context(|| generator.errors())?;
+        let answered = interrupt.until("a first connection is answered", SOON, || {
+            Ok(generator.progress()?.ok > 0)
+        });
+        answered.with_context(|| generator.errors())?;
         Ok(generator)
     }
 
@@ -140,5 +139,3 @@ impl Drop for Generator {
 pub(crate) const BEYOND: Duration = Duration::from_secs(600);
 const REPORT: &str = "report.json";
 const ERRORS: &str = "load.err";
-/// On a slow virtual machine.
-const STARTS_WITHIN: Duration = Duration::from_secs(15);

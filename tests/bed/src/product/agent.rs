@@ -23,8 +23,6 @@ use crate::{
     wait,
 };
 
-/// How long an agent may take to start, on a slow virtual machine.
-const STARTS_WITHIN: Duration = Duration::from_secs(30);
 /// What is shown of its log, in an error.
 const LAST_LINES: usize = 30;
 
@@ -141,7 +139,7 @@ impl Agent {
     }
 
     fn wait_until_it_answers(&mut self) -> Result<()> {
-        let answered = wait::until("the agent answers", STARTS_WITHIN, || {
+        let answered = wait::until("the agent answers", wait::SOON, || {
             self.answers() || self.child.try_wait().is_ok_and(|ended| ended.is_some())
         });
         let ended = self.child.try_wait().context("look after the agent")?;
@@ -211,7 +209,7 @@ impl Agent {
             if now != last {
                 (last, since) = (now, Instant::now());
             }
-            since.elapsed() >= Duration::from_millis(500)
+            since.elapsed() >= 500 * wait::MS
         })?;
         Ok(last)
     }
@@ -243,7 +241,7 @@ impl Agent {
             return Ok(());
         }
         let child = &mut self.child;
-        wait::until("the agent ends", Duration::from_secs(10), || {
+        wait::until("the agent ends", 10 * wait::SECOND, || {
             child.try_wait().is_ok_and(|ended| ended.is_some())
         })
     }

@@ -21,11 +21,8 @@ use crate::{
     ledger::Ledger,
     load::monotonic_us,
     product::{Agent, program},
-    wait,
+    wait::{self, SOON},
 };
-
-/// How long a server may take to say that it is ready, on a slow virtual machine.
-const STARTS_WITHIN: Duration = Duration::from_secs(30);
 
 /// How a generation is to run.
 #[derive(Clone, Debug)]
@@ -172,7 +169,7 @@ impl Generation {
         struct Ready {
             listeners: usize,
         }
-        let ready = generation.line::<Ready>(STARTS_WITHIN);
+        let ready = generation.line::<Ready>(SOON);
         generation.listeners = ready
             .with_context(|| format!("start {}", spec.name()))?
             .listeners;

@@ -12,7 +12,7 @@ use synflip_bed::{
     Fixture, Network,
     load::{Config, Report},
     product::Spec,
-    wait::SECOND,
+    wait::{SECOND, SOON},
 };
 
 use super::{
@@ -162,9 +162,7 @@ impl Total {
 fn load(net: &Network, to: SocketAddr, length: Duration, interrupt: &Interrupt) -> Result<Report> {
     let config = Config::closed(to, CLIENTS, length);
     let mut load = Generator::start(net, &config, interrupt)?;
-    interrupt.until("the load ends", length + ENDS_WITHIN, || {
-        Ok(load.has_ended())
-    })?;
+    interrupt.until("the load ends", length + SOON, || Ok(load.has_ended()))?;
     let report = load.results()?;
     ensure!(
         report.lost == 0,
@@ -177,6 +175,4 @@ const LISTENERS: usize = 2;
 const CLIENTS: usize = 64;
 /// Of a run.
 const SLICES: u32 = 6;
-/// Longer than one connection may take.
-const ENDS_WITHIN: Duration = Duration::from_secs(15);
 const GOAL: f64 = 0.97;
