@@ -23,6 +23,8 @@ use crate::{
     wait,
 };
 
+/// How long an agent may take to start, on a slow virtual machine.
+const STARTS_WITHIN: Duration = Duration::from_secs(30);
 /// What is shown of its log, in an error.
 const LAST_LINES: usize = 30;
 
@@ -139,7 +141,7 @@ impl Agent {
     }
 
     fn wait_until_it_answers(&mut self) -> Result<()> {
-        let answered = wait::until("the agent answers", wait::SOON, || {
+        let answered = wait::until("the agent answers", STARTS_WITHIN, || {
             self.answers() || self.child.try_wait().is_ok_and(|ended| ended.is_some())
         });
         let ended = self.child.try_wait().context("look after the agent")?;
