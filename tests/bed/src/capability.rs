@@ -71,6 +71,13 @@ pub fn has(capability: &str) -> Result<bool> {
     }
 }
 
+/// The release of the running kernel.
+#[must_use]
+pub fn release() -> String {
+    let system = rustix::system::uname();
+    system.release().to_string_lossy().into_owned()
+}
+
 /// Whether this kernel is emulated: then everything takes ten times as long.
 #[must_use]
 pub fn is_slow() -> bool {
@@ -143,8 +150,7 @@ fn netem() -> Result<bool> {
     if Path::new("/sys/module/sch_netem").exists() {
         return Ok(true);
     }
-    let release = rustix::system::uname();
-    let release = release.release().to_string_lossy().into_owned();
+    let release = release();
     let lists = ["modules.builtin", "modules.dep"]
         .map(|list| fs::read_to_string(format!("/lib/modules/{release}/{list}")));
     Ok(lists

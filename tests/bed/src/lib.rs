@@ -16,7 +16,6 @@
 //! * [`product`]: the agent, the command line, and generations of a server, as processes
 //! * [`raw`]: a TCP client made of single segments, and a SYN flood
 //! * [`wait`]: waiting with a deadline
-//! * [`privilege`]: whether this process may do all that
 //! * [`capability`]: what the kernel under test is known to lack
 
 #![deny(unsafe_code)]
@@ -34,7 +33,7 @@ pub mod netns;
 pub mod network;
 mod note;
 pub mod plain;
-pub mod privilege;
+mod priority;
 pub mod product;
 mod qdisc;
 pub mod raw;
@@ -52,6 +51,7 @@ pub use netem::Netem;
 pub use netns::Netns;
 pub use network::{Line, Network};
 pub use note::note;
+pub use priority::first;
 pub use seed::with_seed;
 pub use sys::{attach_classic_program, defer_accept, detach_program, set_defer_accept};
 pub use tun::Tun;

@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::{Family, Netns, Tun};
+use crate::{Family, Netns, Tun, first};
 pub use line::Direction;
 use line::{Counts, Line};
 
@@ -119,9 +119,8 @@ impl Link {
                 Arc::clone(counts),
             );
             let stop = Arc::clone(&link.stop);
-            let thread = thread::Builder::new()
-                .name(name.into())
-                .spawn(move || line.run(&stop));
+            let thread = thread::Builder::new().name(name.into());
+            let thread = first(|| thread.spawn(move || line.run(&stop)));
             link.threads
                 .push(thread.with_context(|| format!("start the thread {name}"))?);
         }

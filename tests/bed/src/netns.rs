@@ -11,9 +11,12 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use rtnetlink::LinkUnspec;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 
-use crate::{netlink, privilege::raise_file_limit, sys};
+use crate::{netlink, sys};
 
 /// A private network namespace, which goes when the last user of it goes.
 ///
@@ -111,4 +114,16 @@ fn on_thread<T: Send>(f: impl FnOnce() -> T + Send) -> T {
             .join()
             .unwrap_or_else(|payload| panic::resume_unwind(payload))
     })
+}
+
+/// Raises this process's limit of open files, and so that of its children, as far as it may:
+/// many hosts start with 1024, which is little for many clients.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Refused, only what needs very many fails, and says why.
+    setrlimit(Resource::Nofile, all).unwrap_or_default();
 }

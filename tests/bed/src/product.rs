@@ -15,7 +15,7 @@ use anyhow::{Context as _, Error, Result, ensure};
 
 pub use agent::{Agent, Options};
 pub use ask::{Cli, Drained};
-pub use generation::{Exit, Generation, Spec};
+pub use generation::{Exit, Generation, Spec, lines, name};
 pub use operator::Operator;
 pub use running::Running;
 pub use store::Store;

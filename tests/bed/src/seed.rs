@@ -5,7 +5,7 @@ use std::env;
 use anyhow::{Context as _, Result};
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 
-use crate::note;
+use crate::{capability::release, note};
 
 /// Runs `f` with randomness from the seed in SYNFLIP_SEED, or from a new one, and prints it.
 ///
@@ -18,8 +18,6 @@ pub fn with_seed<T>(f: impl FnOnce(&mut SmallRng) -> Result<T>) -> Result<T> {
         Err(_) => rand::rng().random(),
     };
     note(&format!("SYNFLIP_SEED={seed}"));
-    let release = rustix::system::uname();
-    let release = release.release().to_string_lossy();
     f(&mut SmallRng::seed_from_u64(seed))
-        .with_context(|| format!("SYNFLIP_SEED={seed} on Linux {release}"))
+        .with_context(|| format!("SYNFLIP_SEED={seed} on Linux {}", release()))
 }

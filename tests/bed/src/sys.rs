@@ -112,11 +112,7 @@ pub fn defer_accept(listener: impl AsFd) -> io::Result<u32> {
             &raw mut length,
         )
     };
-    if result == 0 {
-        Ok(seconds)
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    ok(result).map(|()| seconds)
 }
 
 /// Sets a listener's TCP_DEFER_ACCEPT.
@@ -135,11 +131,7 @@ pub fn set_defer_accept(listener: impl AsFd, seconds: u32) -> io::Result<()> {
             OPTION_LENGTH,
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    ok(result)
 }
 
 /// Takes the program away from the reuseport group that a listener is in.
@@ -159,11 +151,7 @@ pub fn detach_program(member: impl AsFd) -> io::Result<()> {
             OPTION_LENGTH,
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    ok(result)
 }
 
 /// Gives the reuseport group that a listener is in a classic program, which sends all
@@ -195,6 +183,11 @@ pub fn attach_classic_program(member: impl AsFd, place: u32) -> io::Result<()> {
             length,
         )
     };
+    ok(result)
+}
+
+/// What a system call of libc's says.
+fn ok(result: c_int) -> io::Result<()> {
     if result == 0 {
         Ok(())
     } else {

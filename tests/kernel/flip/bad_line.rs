@@ -119,7 +119,7 @@ fn a_line_of_the_kernels_own_loses_nothing_by_itself() -> Result<()> {
             .line(Line::Veth(None))
             .network()?;
         let plain = plain::Server::start(&net.server, net.address, 2, 1)?;
-        let config = Config::closed(plain.addr(), 8, SECOND / 5);
+        let config = Config::closed(net.address, 8, SECOND / 5);
         let report = net
             .client
             .run(|| load::run(&config, &AtomicBool::new(false)))?;

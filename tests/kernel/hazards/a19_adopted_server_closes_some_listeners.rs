@@ -5,11 +5,12 @@ use std::{net::SocketAddr, process};
 
 use anyhow::{Result, ensure};
 use synflip_bed::{
-    Fixture, plain,
+    Fixture,
     wait::{self, MS},
 };
 
 use crate::{
+    bare::Bare,
     black_box::{Operate as _, PATIENCE, ask_at, works},
     safe_if,
     verdict::{Verdict, hazard},
@@ -19,11 +20,8 @@ use crate::{
 fn a19_an_adopted_server_that_changes_its_own_listeners() -> Result<()> {
     hazard("A19", || {
         let fixture = Fixture::new()?;
-        // Two workers of one process, which is this one.
-        let workers = [2, 2]
-            .map(|listeners| plain::Server::start(&fixture.net.server, ADDRESS, listeners, 1));
-        let [stays, goes] = workers;
-        let (_stays, goes) = (stays?, goes?);
+        // A server whose process is this one.
+        let mut server = Bare::plain(&fixture.net, ADDRESS, 4)?;
         let (pid, listen) = (process::id().to_string(), ADDRESS.to_string());
         let args = [
             "adopt",
@@ -48,7 +46,8 @@ fn a19_an_adopted_server_that_changes_its_own_listeners() -> Result<()> {
                 == Some(4),
             "{works:#}"
         );
-        goes.stop()?;
+        server.close(3);
+        server.close(2);
         wait::pause(1000 * MS);
         let answers = ask_at(&fixture.net, ADDRESS, 40, PATIENCE)?;
         safe_if!(

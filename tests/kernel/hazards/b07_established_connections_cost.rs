@@ -7,7 +7,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use synflip_bed::{Family, Setup, plain, product::Agent, wait::SOON};
+use synflip_bed::{
+    Family, Setup,
+    product::{Agent, Spec},
+    wait::SOON,
+};
 
 use crate::{
     black_box::{Operate as _, first},
@@ -24,9 +28,9 @@ fn b07_a_look_at_the_queues_walks_the_established_table() -> Result<()> {
         looks(&fixture.agent)?;
         let without = looks(&fixture.agent)?;
         // Of the other IP version: the kernel passes over each of them, and prints none.
-        let other = (Ipv4Addr::LOCALHOST, 0).into();
-        let other = plain::Server::start(&fixture.net.server, other, 1, 0)?;
-        let connect = |_| TcpStream::connect_timeout(&other.addr(), SOON).context("connect");
+        let other = (Ipv4Addr::LOCALHOST, 4000).into();
+        let _other = fixture.net.plain(&Spec::new(0, other, 1))?;
+        let connect = |_| TcpStream::connect_timeout(&other, SOON).context("connect");
         let idle: Result<Vec<_>> = fixture
             .net
             .client
@@ -68,4 +72,4 @@ fn processor_ns(agent: &Agent) -> Result<u64> {
 /// A walk over so many connections takes several times as long.
 const NOTHING: Duration = Duration::from_micros(150);
 const LOOKS: u32 = 50;
-const CONNECTIONS: usize = 9000;
+const CONNECTIONS: usize = 15_000;

@@ -3,7 +3,7 @@
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -15,7 +15,7 @@ use std::{
 use anyhow::Result;
 use serde_json::json;
 use synflip_bed::{
-    Fixture,
+    Fixture, Network,
     wait::{self, MS, SECOND},
 };
 
@@ -29,7 +29,7 @@ use crate::{
 pub(crate) struct Bare {
     /// One for each listener.
     loops: Vec<Background>,
-    _session: Background,
+    _session: Option<Background>,
 }
 
 impl Bare {
@@ -41,12 +41,21 @@ impl Bare {
         peer.join("web", name, &opened)?;
         let bare = Self {
             loops: opened.into_iter().map(accepting).collect(),
-            _session: Background::new(move |stop| session(peer, stop)),
+            _session: Some(Background::new(move |stop| session(peer, stop))),
         };
         fixture
             .agent
             .wait_until("the first generation works", |service| works(service, name))?;
         Ok(bare)
+    }
+
+    /// Opens so many listeners of a server that nobody knows of.
+    pub(crate) fn plain(net: &Network, address: SocketAddr, listeners: usize) -> Result<Self> {
+        let opened = listen(net, address, listeners, BACKLOG)?;
+        Ok(Self {
+            loops: opened.into_iter().map(accepting).collect(),
+            _session: None,
+        })
     }
 
     /// Closes one of its listeners, silently.

@@ -15,11 +15,9 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
+use synflip_bed::{capability::release, first};
 
-use crate::{
-    command::{Interrupt, Output, Screen, exit_code, kernel, missing, usage},
-    stage::first,
-};
+use crate::command::{self, Interrupt, Output, Screen, measured};
 
 /// Measure what steering costs, each time beside what it is compared with.
 #[derive(Debug, Parser)]
@@ -69,28 +67,21 @@ struct Document {
 /// the signal's number if they were interrupted, and 1 otherwise.
 #[must_use]
 pub fn main() -> ExitCode {
-    match Args::try_parse() {
-        Ok(args) => exit_code("synflip-bench", run(&args).map(|()| ExitCode::SUCCESS)),
-        Err(error) => usage(&error),
-    }
+    command::main("synflip-bench", Args::try_parse(), run)
 }
 
-fn run(args: &Args) -> Result<()> {
+fn run(args: &Args) -> Result<bool> {
     let output = Output::new(args.json.clone());
-    output.check()?;
-    missing("cargo xtask bench", false)?;
-    let interrupt = Interrupt::install()?;
-    let mut screen = Screen::new(output.is_stdout());
-    let result = measure_all(args, &mut screen, &interrupt);
-    screen.clear();
-    let document = result.map_err(|error| interrupt.explain(error))?;
-    output.write(&document)
+    let all = |screen: &mut _, interrupt: &_| measure_all(args, screen, interrupt);
+    let (document, _) = measured("cargo xtask bench", false, &output, all)?;
+    output.write(&document)?;
+    Ok(true)
 }
 
 fn measure_all(args: &Args, screen: &mut Screen, interrupt: &Interrupt) -> Result<Document> {
     let wanted = |name| args.name.is_none_or(|only| only == name);
     let mut document = Document {
-        kernel: kernel(),
+        kernel: release(),
         ..Document::default()
     };
     screen.line(&format!("Linux {}", document.kernel))?;

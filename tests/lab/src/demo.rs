@@ -18,11 +18,11 @@ mod schedule;
 mod steered;
 mod summary;
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 
-use crate::command::{Interrupt, Screen, exit_code, missing, usage};
+use crate::command::{self, Interrupt, Screen, measured};
 use document::Document;
 use half::{Half, Mode};
 use options::{Baseline, Settings};
@@ -34,31 +34,18 @@ use schedule::Schedule;
 /// 2 if it cannot run as asked or here, and 128 and the signal's number if it was interrupted.
 #[must_use]
 pub fn main() -> ExitCode {
-    let settings = match Settings::from_command_line() {
-        Ok(settings) => settings,
-        Err(error) => return usage(&error),
-    };
-    exit_code("synflip-run", run(&settings))
+    command::main("synflip-run", Settings::new(env::args_os()), run)
 }
 
-fn run(settings: &Settings) -> Result<ExitCode> {
-    settings.output.check()?;
-    missing("cargo xtask run", true)?;
-    let interrupt = Interrupt::install()?;
-    let mut screen = Screen::new(settings.output.is_stdout());
-    let result = halves(settings, &mut screen, &interrupt);
-    screen.clear();
-    let (steered, baseline) = result.map_err(|error| interrupt.explain(error))?;
-
+fn run(settings: &Settings) -> Result<bool> {
+    let halves = |screen: &mut _, interrupt: &_| halves(settings, screen, interrupt);
+    let ((steered, baseline), mut screen) =
+        measured("cargo xtask run", true, &settings.output, halves)?;
     let text = summary::describe(settings, &steered, baseline.as_ref());
     let document = Document::new(settings, &steered, baseline.as_ref());
     settings.output.write(&document)?;
     screen.write(&text)?;
-    Ok(if steered.problems().is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(steered.problems().is_empty())
 }
 
 fn halves(
@@ -66,7 +53,7 @@ fn halves(
     screen: &mut Screen,
     interrupt: &Interrupt,
 ) -> Result<(Half, Option<Half>)> {
-    let schedule = Schedule::new(settings.seed, settings.flips, settings.duration)
+    let schedule = Schedule::new(settings.delay.seed, settings.flips, settings.duration)
         .context("the flips were checked to fit")?;
     screen.line(&summary::headline(settings))?;
     let mut half = |mode| Half::run(mode, settings, &schedule, screen, interrupt);

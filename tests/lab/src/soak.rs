@@ -10,14 +10,14 @@ mod footprint;
 mod options;
 mod plan;
 mod report;
+mod servers;
 mod stalls;
-mod world;
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
 use anyhow::Result;
 
-use crate::command::{Interrupt, Screen, exit_code, missing, usage};
+use crate::command::{self, measured};
 use options::Settings;
 use report::Document;
 
@@ -27,27 +27,14 @@ use report::Document;
 /// 2 if it cannot run as asked or here, and 128 and the signal's number if it was interrupted.
 #[must_use]
 pub fn main() -> ExitCode {
-    let settings = match Settings::from_command_line() {
-        Ok(settings) => settings,
-        Err(error) => return usage(&error),
-    };
-    exit_code("synflip-soak", run(&settings))
+    command::main("synflip-soak", Settings::new(env::args_os()), run)
 }
 
-fn run(settings: &Settings) -> Result<ExitCode> {
-    settings.output.check()?;
-    missing("cargo xtask soak", true)?;
-    let interrupt = Interrupt::install()?;
-    let mut screen = Screen::new(settings.output.is_stdout());
-    let story = chaos::run(settings, &mut screen, &interrupt);
-    screen.clear();
-    let story = story.map_err(|error| interrupt.explain(error))?;
+fn run(settings: &Settings) -> Result<bool> {
+    let chaos = |screen: &mut _, interrupt: &_| chaos::run(settings, screen, interrupt);
+    let (story, mut screen) = measured("cargo xtask soak", true, &settings.output, chaos)?;
     let document = Document::new(settings, &story);
     settings.output.write(&document)?;
     screen.write(&report::describe(&document, &story))?;
-    Ok(if document.is_good() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(document.is_good())
 }

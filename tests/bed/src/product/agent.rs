@@ -25,8 +25,8 @@ use crate::{
 
 /// How long an agent may take to start, on a slow virtual machine.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
-/// How long its descriptors may go on changing.
-const SETTLES_WITHIN: Duration = Duration::from_secs(20);
+/// What is shown of its log, in an error.
+const LAST_LINES: usize = 30;
 
 /// What differs from an ordinary agent.
 #[derive(Clone, Debug, Default)]
@@ -178,6 +178,14 @@ impl Agent {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_else(|error| error.to_string())
     }
 
+    /// What it has logged last.
+    pub fn last_words(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+        format!("The agent's log ends with:\n{last}")
+    }
+
     /// The descriptors that it has open.
     ///
     /// # Errors
@@ -195,32 +203,32 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// When their number changes for 20 seconds.
+    /// When their number goes on changing.
     pub fn settled_fds(&self) -> Result<usize> {
         let (mut last, mut since) = (0, Instant::now());
-        wait::until("its descriptors do not change", SETTLES_WITHIN, || {
+        wait::until("its descriptors do not change", wait::SOON, || {
             let now = self.open_fds().unwrap_or(0);
             if now != last {
                 (last, since) = (now, Instant::now());
             }
-            since.elapsed() >= Duration::from_millis(500)
+            since.elapsed() >= 500 * wait::MS
         })?;
         Ok(last)
     }
 
-    /// Its resident memory, in KiB.
+    /// Its resident memory in KiB, counted page by page: VmRSS of `status` may be off by a batch
+    /// for each processor.
     ///
     /// # Errors
     ///
     /// When it is gone.
     pub fn resident_kib(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let path = format!("/proc/{}/smaps_rollup", self.pid());
+        let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
         let number = line.and_then(|line| line.split_whitespace().next());
-        number
-            .context("no VmRSS")?
-            .parse()
-            .context("VmRSS is no number")
+        let number = number.with_context(|| format!("{path} has no Rss"))?;
+        number.parse().with_context(|| format!("read {number:?}"))
     }
 
     /// Sends it a signal and, if that ends it, waits for its end.
@@ -235,7 +243,7 @@ impl Agent {
             return Ok(());
         }
         let child = &mut self.child;
-        wait::until("the agent ends", Duration::from_secs(10), || {
+        wait::until("the agent ends", 10 * wait::SECOND, || {
             child.try_wait().is_ok_and(|ended| ended.is_some())
         })
     }

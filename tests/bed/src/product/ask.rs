@@ -1,18 +1,11 @@
 //! How does a test ask an agent for something? As operators do, or over its socket.
 
-use std::{
-    process::{Command, Output, Stdio},
-    time::Duration,
-};
+use std::process::{Command, Output, Stdio};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use rustix::net::{Shutdown, shutdown};
-use synflip_wire::{Certificate, Client, Committed, Reply, Request, ServiceStatus, Status};
+use anyhow::{Context as _, Result, ensure};
+use synflip_wire::{Certificate, Committed, ServiceStatus, Status};
 
-use crate::product::{Agent, program};
-
-/// How long an agent may take to answer, on a slow virtual machine.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+use crate::product::{Agent, Operator, program};
 
 /// What the command line printed and how it ended.
 #[derive(Clone, Debug)]
@@ -70,6 +63,22 @@ impl Agent {
         Ok(Cli::from(output))
     }
 
+    /// Runs a command to its good end.
+    ///
+    /// # Errors
+    ///
+    /// With what the command said, if its exit code is not 0.
+    pub fn succeed(&self, args: &[&str]) -> Result<Cli> {
+        let cli = self.cli(args)?;
+        let Cli {
+            code,
+            stdout,
+            stderr,
+        } = &cli;
+        ensure!(*code == 0, "{args:?} ended with {code}: {stdout}{stderr}");
+        Ok(cli)
+    }
+
     /// `flip --to GENERATION --json`, which must succeed; returns when the old one has drained.
     ///
     /// # Errors
@@ -87,14 +96,7 @@ impl Agent {
     pub fn flip_with(&self, generation: &str, args: &[&str]) -> Result<Drained> {
         let mut all = vec!["flip", "--json", "--to", generation];
         all.extend(args);
-        let cli = self.cli(&all)?;
-        ensure!(
-            cli.code == 0,
-            "{all:?} ended with {}: {}{}",
-            cli.code,
-            cli.stdout,
-            cli.stderr
-        );
+        let cli = self.succeed(&all)?;
         serde_json::from_str(&cli.stdout).context("read the output of flip --json")
     }
 
@@ -105,15 +107,7 @@ impl Agent {
     ///
     /// When it does not answer, or refuses.
     pub fn status(&self) -> Result<Status> {
-        let mut client = Client::connect(&self.socket()).context("connect to the agent")?;
-        let reply = client.ask(&Request::Status { service: None }, ANSWERS_WITHIN)?;
-        // Its descriptors may be what the test is about: the connection is to be over.
-        shutdown(&client, Shutdown::Write)?;
-        while client.receive(Some(ANSWERS_WITHIN)).is_ok() {}
-        match reply {
-            Reply::Status(status) => Ok(status),
-            other => bail!("status: {other:?}"),
-        }
+        self.ask(Operator::status)
     }
 
     /// The status of the only service.
@@ -122,9 +116,15 @@ impl Agent {
     ///
     /// When there is none, or more than one.
     pub fn service(&self) -> Result<ServiceStatus> {
-        let mut services = self.status()?.services;
-        ensure!(services.len() == 1, "{} services", services.len());
-        services.pop().context("no service")
+        self.ask(Operator::service)
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&mut Operator) -> Result<T>) -> Result<T> {
+        let mut operator = Operator::new(self)?;
+        let answer = question(&mut operator)?;
+        // Its descriptors may be what the test is about: the connection is to be over.
+        operator.leave()?;
+        Ok(answer)
     }
 
     /// Checks what must always hold of the counters: they add up, and nothing fell back to the

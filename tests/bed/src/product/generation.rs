@@ -1,11 +1,9 @@
 //! How does a test run one generation of a server?
 
 use std::{
-    fs,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
     os::unix::process::ExitStatusExt as _,
-    path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::mpsc,
     thread,
@@ -15,6 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, de::DeserializeOwned};
+use tempfile::NamedTempFile;
 
 use crate::{
     Netns,
@@ -22,11 +21,8 @@ use crate::{
     ledger::Ledger,
     load::monotonic_us,
     product::{Agent, program},
-    wait,
+    wait::{self, SOON},
 };
-
-/// How long a server may take to say that it is ready, on a slow virtual machine.
-const STARTS_WITHIN: Duration = Duration::from_secs(30);
 
 /// How a generation is to run.
 #[derive(Clone, Debug)]
@@ -43,8 +39,8 @@ pub struct Spec {
     pub without_agent: bool,
     /// More arguments of `synflip-server`.
     pub args: Vec<String>,
-    /// Where it keeps its ledger: a file of its own, in case it is killed under load.
-    pub ledger: Option<PathBuf>,
+    /// Whether it keeps a ledger, in case it is killed under load.
+    pub ledger: bool,
     /// The program, which has the arguments of `synflip-server`.
     pub program: String,
 }
@@ -59,7 +55,7 @@ impl Spec {
             joins: None,
             without_agent: false,
             args: Vec::new(),
-            ledger: None,
+            ledger: false,
             program: "synflip-server".into(),
         }
     }
@@ -93,9 +89,13 @@ impl Spec {
 
     /// Its name.
     pub fn name(&self) -> String {
-        let own = || format!("gen{}", self.number);
-        self.joins.clone().unwrap_or_else(own)
+        self.joins.clone().unwrap_or_else(|| name(self.number))
     }
+}
+
+/// The name of a generation.
+pub fn name(number: u32) -> String {
+    format!("gen{number}")
 }
 
 /// A running generation: one process, killed when dropped.
@@ -108,6 +108,10 @@ pub struct Generation {
     ledger: Option<Ledger>,
     /// Its name.
     pub name: String,
+    /// Its number.
+    pub number: u32,
+    /// How many listeners it has.
+    pub listeners: usize,
 }
 
 /// What a server says when it ends.
@@ -147,34 +151,38 @@ impl Generation {
     }
 
     fn launch(netns: &Netns, mut command: Command, spec: &Spec) -> Result<Self> {
-        let ledger = spec.ledger.as_deref().map(Ledger::create).transpose()?;
+        // Once both have it open, it needs no name any more, and no room once both are gone.
+        let file = spec.ledger.then(NamedTempFile::new).transpose()?;
+        let ledger = file.as_ref().map(|file| {
+            command.arg("--ledger").arg(file.path());
+            Ledger::create(file.path())
+        });
+        let ledger = ledger.transpose()?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = netns.spawn(&mut command).context("start a server")?;
         let stdin = child.stdin.take();
         let lines = child
             .stdout
             .take()
-            .map(follow)
+            .map(lines)
             .context("a pipe was asked for")?;
-        let generation = Self {
+        let mut generation = Self {
             child,
             _stdin: stdin,
             lines,
             ledger,
             name: spec.name(),
+            number: spec.number,
+            listeners: 0,
         };
         #[derive(Deserialize)]
         struct Ready {
-            #[expect(dead_code, reason = "that the line has it is what is waited for")]
             listeners: usize,
         }
-        generation
-            .line::<Ready>(STARTS_WITHIN)
-            .with_context(|| format!("start {}", spec.name()))?;
-        if let Some(ledger) = &spec.ledger {
-            // Both have it open: it needs no name any more, and no room once both are gone.
-            fs::remove_file(ledger).with_context(|| format!("remove {}", ledger.display()))?;
-        }
+        let ready = generation.line::<Ready>(SOON);
+        generation.listeners = ready
+            .with_context(|| format!("start {}", spec.name()))?
+            .listeners;
         Ok(generation)
     }
 
@@ -264,15 +272,12 @@ fn command(spec: &Spec) -> Result<Command> {
     for address in &spec.listen {
         command.arg("--listen").arg(address.to_string());
     }
-    if let Some(ledger) = &spec.ledger {
-        command.arg("--ledger").arg(ledger);
-    }
     command.args(&spec.args);
     Ok(command)
 }
 
-/// Reads lines on a thread of its own, so that waiting for one can have a deadline.
-fn follow(stdout: ChildStdout) -> mpsc::Receiver<String> {
+/// Reads what a process prints on a thread of its own, so that waiting for one can have a deadline.
+pub fn lines(stdout: ChildStdout) -> mpsc::Receiver<String> {
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use synflip_wire::{Certificate, Client, Committed, Name, Reply, Request, ServiceStatus, Target};
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::net::{Shutdown, shutdown};
+use synflip_wire::{
+    Certificate, Client, Committed, Name, Reply, Request, ServiceStatus, Status, Target,
+};
 
-use crate::product::Agent;
-
-/// How long an answer may take that needs no drain, on a slow virtual machine.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+use crate::{product::Agent, wait::SOON};
 
 /// An operator's connection to an agent that has one service.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Operator {
             drain_ms: u64::try_from(drain.as_millis()).context("a drain time")?,
             keep,
         };
-        match self.client.ask(&request, ANSWERS_WITHIN)? {
+        match self.client.ask(&request, SOON)? {
             Reply::Committed(committed) => Ok(committed),
             other => bail!("flip to {to}: {other:?}"),
         }
@@ -70,13 +70,26 @@ impl Operator {
     ///
     /// # Errors
     ///
-    /// When there is none.
+    /// When there is none, or more than one.
     pub fn service(&mut self) -> Result<ServiceStatus> {
+        let mut services = self.status()?.services;
+        ensure!(services.len() == 1, "{} services", services.len());
+        services.pop().context("no service")
+    }
+
+    pub(super) fn status(&mut self) -> Result<Status> {
         let status = Request::Status { service: None };
-        match self.client.ask(&status, ANSWERS_WITHIN)? {
-            Reply::Status(mut status) => status.services.pop().context("no service"),
+        match self.client.ask(&status, SOON)? {
+            Reply::Status(status) => Ok(status),
             other => bail!("status: {other:?}"),
         }
+    }
+
+    /// Waits until the agent, too, has closed the connection.
+    pub(super) fn leave(mut self) -> Result<()> {
+        shutdown(&self.client, Shutdown::Write)?;
+        while self.client.receive(Some(SOON)).is_ok() {}
+        Ok(())
     }
 
     /// Forgets a generation that is not working.
@@ -90,7 +103,7 @@ impl Operator {
             generation: name(generation)?,
             force: false,
         };
-        match self.client.ask(&request, ANSWERS_WITHIN)? {
+        match self.client.ask(&request, SOON)? {
             Reply::Done => Ok(()),
             other => bail!("retire {generation}: {other:?}"),
         }

@@ -1,29 +1,44 @@
 //! A command that takes its time.
 
 use std::{
-    process::{Child, Stdio},
+    fs::File,
+    io::{Read as _, Seek as _},
+    process::{Child, Output},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
+use tempfile::tempfile;
 
 use super::{Agent, Cli, Drained};
 use crate::wait::{self, SOON};
 
 /// A running `synflip` command, killed when dropped.
 #[derive(Debug)]
-pub struct Running(Option<Child>);
+pub struct Running {
+    child: Child,
+    // Files, which hold as much as it has to say.
+    stdout: File,
+    stderr: File,
+}
 
 impl Agent {
-    /// Begins a command that prints no more than a pipe holds.
+    /// Begins a command.
     ///
     /// # Errors
     ///
     /// When it cannot be started.
     pub fn begin(&self, args: &[&str]) -> Result<Running> {
         let mut command = self.command(args)?;
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Ok(Running(Some(command.spawn().context("run synflip")?)))
+        let (stdout, stderr) = (tempfile()?, tempfile()?);
+        command
+            .stdout(stdout.try_clone()?)
+            .stderr(stderr.try_clone()?);
+        Ok(Running {
+            child: command.spawn().context("run synflip")?,
+            stdout,
+            stderr,
+        })
     }
 
     /// Begins a flip to a generation, which returns when the old one has drained.
@@ -39,8 +54,7 @@ impl Agent {
 impl Running {
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
-        let ended = |child: &mut Child| child.try_wait().is_ok_and(|ended| ended.is_some());
-        self.0.as_mut().is_none_or(ended)
+        self.child.try_wait().is_ok_and(|ended| ended.is_some())
     }
 
     /// Checks that it has not ended.
@@ -71,19 +85,23 @@ impl Running {
     /// When it does not end within `limit`.
     pub fn end(mut self, limit: Duration) -> Result<Cli> {
         wait::until("the command ends", limit, || self.has_ended())?;
-        let child = self.0.take().context("it was started")?;
-        Ok(Cli::from(
-            child.wait_with_output().context("read what it said")?,
-        ))
+        let said = |file: &mut File| {
+            let mut bytes = Vec::new();
+            file.rewind()?;
+            file.read_to_end(&mut bytes).map(|_| bytes)
+        };
+        Ok(Cli::from(Output {
+            status: self.child.wait().context("wait for the command")?,
+            stdout: said(&mut self.stdout).context("read what it said")?,
+            stderr: said(&mut self.stderr).context("read what it said")?,
+        }))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            // Best effort: what went wrong before is what has to be shown.
-            drop(child.kill());
-            drop(child.wait());
-        }
+        // Best effort: what went wrong before is what has to be shown.
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }

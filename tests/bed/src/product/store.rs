@@ -11,17 +11,13 @@ use std::{
     process::Command,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use rustix::fs::fstat;
 use tempfile::TempDir;
 
-use crate::product::program;
-
-/// How long the store may take to read what it has been sent, on a slow virtual machine.
-const READS_WITHIN: Duration = Duration::from_secs(30);
+use crate::{product::program, wait::SOON};
 
 /// What the store sends to itself: all that came before it has been read then.
 const BARRIER: &str = "BARRIER=1";
@@ -116,7 +112,7 @@ impl Store {
         let barriers = self.barriers.lock().unwrap_or_else(PoisonError::into_inner);
         self.send(BARRIER)?;
         barriers
-            .recv_timeout(READS_WITHIN)
+            .recv_timeout(SOON)
             .context("the store does not read")?;
         Ok(self.kept.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -4,21 +4,20 @@
 //! of the same kind of map that changes nothing.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::Result;
 use serde::Serialize;
+use synflip_bed::{
+    Fixture,
+    product::{Generation, Spec},
+};
 use synflip_bpf::{DEFAULT_BPFFS, Object, Publisher, Steering, probe};
 
 use super::measure::Spread;
 use crate::command::{Interrupt, Screen, ms, table};
-use synflip_bed::{
-    Netns,
-    product::{Agent, Generation, Spec},
-};
 
 #[derive(Serialize)]
 pub(super) struct Flip {
@@ -95,24 +94,23 @@ impl Flip {
 /// Two generations, one of which is working and the other on standby.
 struct Pair {
     _generations: [Generation; 2],
-    agent: Agent,
-    _netns: Netns,
+    fixture: Fixture,
 }
 
 impl Pair {
     fn start(ports: u16, listeners: usize) -> Result<Self> {
-        let netns = Netns::new()?;
-        let agent = Agent::start(&netns)?;
-        let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, FIRST_PORT + port));
+        let fixture = Fixture::new()?;
+        let first = fixture.net.address;
+        let address = |port| (first.ip(), first.port() + port).into();
         let start = |number| {
-            let mut spec = Spec::new(number, address(0), listeners);
-            spec.listen = (0..ports).map(address).collect();
-            Generation::start(&netns, &agent, &spec)
+            fixture.start(&Spec {
+                listen: (0..ports).map(address).collect(),
+                ..fixture.spec(number, listeners)
+            })
         };
         Ok(Self {
             _generations: [start(1)?, start(2)?],
-            agent,
-            _netns: netns,
+            fixture,
         })
     }
 
@@ -124,7 +122,12 @@ impl Pair {
         } else {
             "gen2"
         };
-        Ok(self.agent.flip_with(to, &["--keep"])?.flip.commit_ms)
+        Ok(self
+            .fixture
+            .agent
+            .flip_with(to, &["--keep"])?
+            .flip
+            .commit_ms)
     }
 }
 
@@ -162,6 +165,5 @@ impl Drop for Barrier {
     }
 }
 
-const FIRST_PORT: u16 = 8080;
 const PORTS: u16 = 4;
 const EACH: usize = 16;

@@ -1,16 +1,11 @@
 //! How much memory does the agent need, and for a listener?
 
-use std::{fs, net::Ipv4Addr};
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
+use synflip_bed::Fixture;
 
 use super::measure::met;
 use crate::command::{Interrupt, table};
-use synflip_bed::{
-    Netns,
-    product::{Agent, Generation, Spec},
-};
 
 #[derive(Serialize)]
 pub(super) struct Memory {
@@ -22,22 +17,20 @@ pub(super) struct Memory {
 }
 
 pub(super) fn measure(interrupt: &Interrupt) -> Result<Memory> {
-    let netns = Netns::new()?;
-    let agent = Agent::start(&netns)?;
-    let empty_kib = resident_kib(agent.pid())?;
+    let fixture = Fixture::new()?;
+    let empty_kib = fixture.agent.resident_kib()?;
     let mut generations = Vec::new();
     for number in 1..=GENERATIONS {
         interrupt.check()?;
-        let spec = Spec::new(number, (Ipv4Addr::LOCALHOST, PORT).into(), EACH);
-        generations.push(Generation::start(&netns, &agent, &spec)?);
+        generations.push(fixture.start(&fixture.spec(number, EACH))?);
     }
-    let registered = agent.service()?.generations;
+    let registered = fixture.agent.service()?.generations;
     let listeners = registered.iter().map(|one| one.listeners.len()).sum();
     ensure!(
         listeners == EACH * generations.len(),
         "only {listeners} listeners are registered"
     );
-    let loaded_kib = resident_kib(agent.pid())?;
+    let loaded_kib = fixture.agent.resident_kib()?;
     Ok(Memory {
         empty_kib,
         loaded_kib,
@@ -61,18 +54,6 @@ impl Memory {
     }
 }
 
-/// Resident memory, counted page by page: VmRSS of `status` may be off by a batch for each
-/// processor, which is more than the difference that is looked for.
-fn resident_kib(pid: u32) -> Result<u64> {
-    let path = format!("/proc/{pid}/smaps_rollup");
-    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    let number = number.with_context(|| format!("{path} has no Rss"))?;
-    number.parse().with_context(|| format!("read {number:?}"))
-}
-
 const GENERATIONS: u32 = 2;
 const EACH: usize = 128;
-const PORT: u16 = 8080;
 const GOAL_KIB: u64 = 20 * 1024;

@@ -4,27 +4,24 @@
 //! Over loopback, without a distance: there the share of the program is greatest, and nothing but
 //! the load and the server is on the processors.
 
-use std::{
-    fs::File,
-    net::{Ipv4Addr, SocketAddr},
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
-use tempfile::NamedTempFile;
+use synflip_bed::{
+    Fixture, Network,
+    load::{Config, Report},
+    product::Spec,
+    wait::{SECOND, SOON},
+};
 
 use super::{
     measure::{Spread, met},
     run_time::{Counting, RunTime},
 };
-use crate::command::{Interrupt, Screen, table};
-use synflip_bed::{
-    Netns,
-    load::Report,
-    product::{Agent, Generation, Spec, program},
-    wait,
+use crate::{
+    command::{Interrupt, Screen, table},
+    generator::Generator,
 };
 
 #[derive(Serialize)]
@@ -50,39 +47,34 @@ pub(super) fn measure(
     screen: &mut Screen,
     interrupt: &Interrupt,
 ) -> Result<Steering> {
-    let netns = Netns::new()?;
-    let agent = Agent::start(&netns)?;
+    let fixture = Fixture::new()?;
+    let at = fixture.net.address;
+    let [steered, plain] = [at, (at.ip(), at.port() + 1).into()];
     // Both are there all the time; only one of them has something to do.
-    let spec = |port| Spec::new(1, address(port), LISTENERS);
-    let _steered = Generation::start(&netns, &agent, &spec(STEERED))?;
-    let _plain = Generation::start_plain(&netns, &spec(PLAIN))?;
-    let load = |port, length| load(&netns, port, length, interrupt);
-    for port in [STEERED, PLAIN] {
-        load(port, WARM_UP)?;
+    let spec = |address| Spec::new(1, address, LISTENERS);
+    let _steered = fixture.start(&spec(steered))?;
+    let _plain = fixture.net.plain(&spec(plain))?;
+    let load = |to, length| load(&fixture.net, to, length, interrupt);
+    for to in [steered, plain] {
+        load(to, SECOND)?;
     }
 
     let mut results = Vec::new();
     for number in 1..=pairs {
         screen.state(|| format!("steering: pair {number} of {pairs}"))?;
-        let (mut steered, mut plain) = (Total::default(), Total::default());
+        let (mut with, mut without) = (Total::default(), Total::default());
         // In slices, back and forth: other programs of the host come and go in seconds.
         for slice in 0..SLICES {
+            let mut both = [(steered, &mut with), (plain, &mut without)];
             // The other way around each time, so that neither profits from going first.
-            let ports = if (number + slice).is_multiple_of(2) {
-                [PLAIN, STEERED]
-            } else {
-                [STEERED, PLAIN]
-            };
-            for port in ports {
-                let total = if port == STEERED {
-                    &mut steered
-                } else {
-                    &mut plain
-                };
-                total.add(&load(port, length / SLICES)?);
+            if (number + slice).is_multiple_of(2) {
+                both.reverse();
+            }
+            for (to, total) in both {
+                total.add(&load(to, length / SLICES)?);
             }
         }
-        let (synflip_per_second, plain_per_second) = (steered.per_second(), plain.per_second());
+        let (synflip_per_second, plain_per_second) = (with.per_second(), without.per_second());
         results.push(Pair {
             synflip_per_second,
             plain_per_second,
@@ -92,11 +84,11 @@ pub(super) fn measure(
 
     screen.state(|| "steering: the program's run time".into())?;
     let counting = Counting::start()?;
-    let before = RunTime::read(agent.pid())?;
-    load(STEERED, length)?;
-    let program_ns = RunTime::read(agent.pid())?.mean_since(before);
+    let before = RunTime::read(fixture.agent.pid())?;
+    load(steered, length)?;
+    let program_ns = RunTime::read(fixture.agent.pid())?.mean_since(before);
     drop(counting);
-    agent.check_counters()?;
+    fixture.agent.check_counters()?;
     let ratios: Vec<f64> = results.iter().map(|pair| pair.ratio).collect();
     Ok(Steering {
         pairs: results,
@@ -167,55 +159,20 @@ impl Total {
 }
 
 /// Makes load on one of the servers; every connection must be answered.
-fn load(netns: &Netns, port: u16, length: Duration, interrupt: &Interrupt) -> Result<Report> {
-    let report = NamedTempFile::new().context("make a file for the report")?;
-    let mut command = Command::new(program("synflip-load")?);
-    command
-        .arg("--connect")
-        .arg(address(port).to_string())
-        .arg("--clients")
-        .arg(CLIENTS.to_string())
-        .arg("--seconds")
-        .arg(length.as_secs_f64().to_string())
-        .stdin(Stdio::null())
-        .stdout(report.reopen()?);
-    let mut child = Killed(netns.spawn(&mut command).context("start synflip-load")?);
-    let mut interrupted = Ok(());
-    wait::until("the load ends", length + ENDS_WITHIN, || {
-        interrupted = interrupt.check();
-        interrupted.is_err() || child.0.try_wait().is_ok_and(|ended| ended.is_some())
-    })?;
-    interrupted?;
-    let report: Report =
-        serde_json::from_reader(File::open(report.path())?).context("read the load's report")?;
+fn load(net: &Network, to: SocketAddr, length: Duration, interrupt: &Interrupt) -> Result<Report> {
+    let config = Config::closed(to, CLIENTS, length);
+    let mut load = Generator::start(net, &config, interrupt)?;
+    interrupt.until("the load ends", length + SOON, || Ok(load.has_ended()))?;
+    let report = load.results()?;
     ensure!(
-        report.lost == 0 && report.local_errors.count == 0,
+        report.lost == 0,
         "connections failed without a flip: {report:?}"
     );
     Ok(report)
 }
 
-fn address(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
-}
-
-/// A process that is killed when dropped.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-const STEERED: u16 = 8080;
-const PLAIN: u16 = 8081;
 const LISTENERS: usize = 2;
 const CLIENTS: usize = 64;
 /// Of a run.
 const SLICES: u32 = 6;
-const WARM_UP: Duration = Duration::from_secs(1);
-/// Longer than one connection may take.
-const ENDS_WITHIN: Duration = Duration::from_secs(15);
 const GOAL: f64 = 0.97;

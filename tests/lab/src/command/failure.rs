@@ -30,16 +30,17 @@ impl std::fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Reports what clap says: an error, or the help that was asked for.
-pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+pub(super) fn usage(error: &clap::Error) -> ExitCode {
     // There is nobody left to tell if that fails.
     drop(error.print());
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 /// Reports an error and gives the process its exit code.
-pub(crate) fn exit_code(program: &str, result: Result<ExitCode>) -> ExitCode {
+pub(super) fn exit_code(program: &str, result: Result<bool>) -> ExitCode {
     let error = match result {
-        Ok(code) => return code,
+        Ok(true) => return ExitCode::SUCCESS,
+        Ok(false) => return ExitCode::FAILURE,
         Err(error) => error,
     };
     if is_broken_pipe(&error) {

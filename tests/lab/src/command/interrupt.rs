@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
-use synflip_bed::wait;
+use synflip_bed::wait::{self, MS};
 
 /// Whether somebody wants this process to end.
 #[derive(Clone, Debug)]
@@ -81,10 +81,28 @@ impl Interrupt {
         }
     }
 
+    /// Waits until `done` holds; fails at once if it fails, or somebody wants the process to end.
+    pub(crate) fn until(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut done: impl FnMut() -> Result<bool>,
+    ) -> Result<()> {
+        let mut failure = Ok(());
+        wait::until(what, limit, || {
+            let looked = self.check().and_then(|()| done());
+            looked.unwrap_or_else(|error| {
+                failure = Err(error);
+                true
+            })
+        })?;
+        failure
+    }
+
     /// Says that it was the interrupt, if a child has failed of the same Ctrl-C first.
     pub(crate) fn explain(&self, error: anyhow::Error) -> anyhow::Error {
-        let soon = Duration::from_millis(100);
-        drop(wait::until("a signal", soon, || self.signal().is_some()));
+        let seen = || self.signal().is_some();
+        drop(wait::until("a signal", 100 * MS, seen));
         self.check().err().unwrap_or(error)
     }
 }

@@ -6,22 +6,14 @@ use anyhow::Result;
 use synflip_bpf::{Object, Privilege};
 
 use super::Failure;
-use synflip_bed::{privilege::raise_file_limit, product::program};
-
-/// The release of the running kernel.
-pub(crate) fn kernel() -> String {
-    rustix::system::uname()
-        .release()
-        .to_string_lossy()
-        .into_owned()
-}
+use synflip_bed::product::program;
 
 /// Makes sure that nothing is missing.
 ///
 /// # Errors
 ///
 /// [`Failure::Cannot`] with what is missing, and the cure.
-pub(crate) fn missing(command: &str, needs_tun: bool) -> Result<()> {
+pub(super) fn missing(command: &str, needs_tun: bool) -> Result<()> {
     let cannot = |text| Err(Failure::Cannot(text).into());
     let lacks: Vec<String> = Privilege::ALL
         .into_iter()
@@ -57,7 +49,6 @@ pub(crate) fn missing(command: &str, needs_tun: bool) -> Result<()> {
         let cause = anyhow::Error::new(error);
         return cannot(format!("BPF is refused: {cause:#}\n{}", doctor()));
     }
-    raise_file_limit();
     Ok(())
 }
 

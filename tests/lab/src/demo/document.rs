@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use synflip_bed::{capability::release, load::Latency, product::name};
 use synflip_wire::Phase;
 
 use super::{
@@ -12,8 +13,7 @@ use super::{
     kill::{Kill, Victim},
     options::Settings,
 };
-use crate::command::{kernel, median_and_max};
-use synflip_bed::load::Latency;
+use crate::command::{Connections, median_and_max};
 
 /// The results of a run.
 #[derive(Serialize)]
@@ -36,22 +36,6 @@ pub(super) struct Document {
     counters: Option<Counters>,
     #[serde(skip_serializing_if = "Option::is_none")]
     baseline: Option<Box<Self>>,
-}
-
-/// `lost` is `reset + refused + timeout`.
-#[derive(Serialize)]
-struct Connections {
-    ok: u64,
-    lost: u64,
-    /// Accepted by a server that was killed before it had answered; not lost, where servers were
-    /// killed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    died_in_service: Option<u64>,
-    reset: u64,
-    refused: u64,
-    timeout: u64,
-    /// Those of `timeout` that had a handshake.
-    stalled: u64,
 }
 
 /// Null where there is nothing to measure.
@@ -99,22 +83,17 @@ impl Document {
     pub(super) fn new(settings: &Settings, half: &Half, baseline: Option<&Half>) -> Self {
         let report = &half.report;
         Self {
-            kernel: kernel(),
+            kernel: release(),
             mode: half.mode,
-            seed: settings.seed,
-            rtt_ms: settings.rtt.as_secs_f64() * 1000.0,
-            loss: settings.loss,
+            seed: settings.delay.seed,
+            rtt_ms: settings.delay.rtt.as_secs_f64() * 1000.0,
+            loss: settings.delay.loss,
             seconds: settings.duration.as_secs_f64(),
             flips: half.flips.len(),
-            connections: Connections {
-                ok: report.ok,
-                lost: report.lost,
-                died_in_service: settings.kill_old.then(|| half.died_in_service()),
-                reset: report.reset,
-                refused: report.refused,
-                timeout: report.timeout,
-                stalled: report.stalled,
-            },
+            connections: Connections::new(
+                report,
+                settings.kill_old.then(|| half.died_in_service()),
+            ),
             flip_commit_ms: Spread::of(half.commit_ms()),
             drain_ms: Spread::of(half.drain_ms()),
             latency_us: Latencies {
@@ -140,7 +119,7 @@ impl Spread {
 
 fn killed(kill: &Kill) -> Killed {
     Killed {
-        generation: format!("gen{}", kill.generation),
+        generation: name(kill.generation),
         which: kill.victim,
         phase: kill.phase,
         at_s: kill.at.as_secs_f64(),
@@ -156,7 +135,7 @@ fn generations(settings: &Settings, half: &Half, served: &BTreeMap<u32, u64>) ->
             let replaced = half.flips.iter().find(|flip| flip.from == number);
             let drain = replaced.and_then(|flip| flip.drain);
             Generation {
-                name: format!("gen{number}"),
+                name: name(number),
                 number,
                 listeners: settings.listeners_of(number),
                 served: served.get(&number).copied().unwrap_or(0),

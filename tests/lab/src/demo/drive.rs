@@ -3,6 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use synflip_bed::{
+    kills::Death,
+    load::{Progress, monotonic_us},
+    product::name,
+    wait::{self, MS},
+};
 use synflip_wire::Phase;
 
 use super::{
@@ -14,12 +20,7 @@ use super::{
 };
 use crate::{
     command::{Interrupt, Screen, format},
-    stage::Load,
-};
-use synflip_bed::{
-    kills::Death,
-    load::{Progress, monotonic_us},
-    wait,
+    generator::Generator,
 };
 
 /// A way to replace a server: the half of a run that is not the same for both.
@@ -66,7 +67,7 @@ pub(super) struct Drain {
 /// Makes the flips at their times, then stops the load and follows both to their end.
 pub(super) fn drive(
     method: &mut dyn Method,
-    load: &mut Load,
+    load: &mut Generator,
     schedule: &Schedule,
     settings: &Settings,
     screen: &mut Screen,
@@ -131,7 +132,7 @@ pub(super) fn drive(
             ),
             None => {}
         }
-        wait::pause(TICK);
+        wait::pause(2 * MS);
     }
 }
 
@@ -157,7 +158,7 @@ fn kill_event(kill: &Kill) -> String {
     format!(
         "{:>6.2} s  {:<13}  killed ({}): {}",
         kill.at.as_secs_f64(),
-        format!("gen{}", kill.generation),
+        name(kill.generation),
         kill.phase.as_str(),
         kill.account()
     )
@@ -182,6 +183,5 @@ fn counts(progress: Progress, settings: &Settings) -> String {
     format!("{ok} ok, {failed} {lost}")
 }
 
-const TICK: Duration = Duration::from_millis(2);
 /// Longer than the longest drain that `synflip flip` waits for, and the longest connection.
 const ENDS_WITHIN: Duration = Duration::from_secs(140);

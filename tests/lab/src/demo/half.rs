@@ -2,8 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde::Serialize;
+use synflip_bed::{
+    Line, Network, Setup,
+    load::{Report, Sample},
+    network::Samples,
+    product::name,
+};
 
 use super::{
     drive::{Drain, Finished, Method, Played, drive},
@@ -16,9 +22,8 @@ use super::{
 };
 use crate::{
     command::{Interrupt, Screen, format},
-    stage::{Load, Stage},
+    generator::Generator,
 };
-use synflip_bed::load::{Report, Sample, read_samples};
 
 /// The method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -75,32 +80,29 @@ impl Half {
             Mode::Steered => "With synflip:",
             Mode::Plain => "The same restarts with plain SO_REUSEPORT:",
         })?;
-        let stage = Stage::new(settings.delay())?;
-        let file = stage.dir.path().join("samples");
-        let mut play = |method: &mut dyn Method| -> Result<_> {
-            let config = settings.load(stage.address(), &file);
-            let mut load = Load::start(&stage, &config, interrupt)?;
+        let setup = Setup::new().line(Line::Link(settings.delay));
+        let samples = Samples::new()?;
+        let mut play = |net: &Network, method: &mut dyn Method| -> Result<_> {
+            let config = settings.load(net, &samples);
+            let mut load = Generator::start(net, &config, interrupt)?;
             let played = drive(method, &mut load, schedule, settings, screen, interrupt)?;
             Ok((played, load.results()?))
         };
         let (played, mut report, counters, mut broken) = match mode {
             Mode::Steered => {
-                let mut method = Steered::start(&stage, settings)?;
-                let (played, report) = play(&mut method)?;
+                let fixture = setup.start()?;
+                let mut method = Steered::start(&fixture, settings)?;
+                let (played, report) = play(&fixture.net, &mut method)?;
                 let (counters, broken) = method.finish(interrupt)?;
                 (played, report, Some(counters), broken)
             }
             Mode::Plain => {
-                let (played, report) = play(&mut Plain::start(&stage, settings)?)?;
+                let net = setup.network()?;
+                let (played, report) = play(&net, &mut Plain::start(&net, settings)?)?;
                 (played, report, None, Vec::new())
             }
         };
-        let samples = read_samples(&file)?;
-        ensure!(
-            report.local_errors.count == 0,
-            "the load failed by itself: {:?}",
-            report.local_errors
-        );
+        let samples = samples.read()?;
         let Played {
             mut flips,
             mut kills,
@@ -191,11 +193,11 @@ impl Flip {
     }
 
     pub(super) fn old_name(&self) -> String {
-        format!("gen{}", self.from)
+        name(self.from)
     }
 
     pub(super) fn new_name(&self) -> String {
-        format!("gen{}", self.from + 1)
+        name(self.from + 1)
     }
 }
 

@@ -1,19 +1,21 @@
 //! What may be asked for, and what of it makes no sense?
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{ffi::OsString, time::Duration};
 
 use clap::{CommandFactory as _, Parser, ValueEnum, error::ErrorKind};
+use synflip_bed::{
+    Delay, Network,
+    load::{Config, Mode},
+    network::Samples,
+    product::Spec,
+    wait::SECOND,
+};
 
 use super::schedule;
 use crate::{
-    command::{Output, format, parse},
-    stage::Stage,
+    command::{Common, Output},
+    generator::BEYOND,
 };
-use synflip_bed::{Delay, load};
 
 /// Flip generations of a server under load, and show what every client got.
 #[derive(Debug, Parser)]
@@ -34,15 +36,6 @@ struct Args {
     /// Connections per second at random times, whatever became of earlier ones (open loop)
     #[arg(long, value_name = "CPS", conflicts_with = "clients")]
     rate: Option<f64>,
-    /// Round-trip time between clients and servers
-    #[arg(long, default_value = "1ms", value_parser = parse::duration, allow_hyphen_values = true)]
-    rtt: Duration,
-    /// Packets lost in each direction, such as 1% or 0.01
-    #[arg(long, default_value = "0%", value_parser = parse::share, allow_hyphen_values = true)]
-    loss: f64,
-    /// Seed of all that is random: flip times, requests, lost packets [default: random, and shown]
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
     /// Kill generations with SIGKILL while they are replaced: the old one right after the commit,
     /// and every third time the working one
     #[arg(long)]
@@ -51,9 +44,8 @@ struct Args {
     /// if nothing is said
     #[arg(long, default_value = "none", value_name = "METHOD")]
     baseline: Baseline,
-    /// Also write the results to a file, or to standard output if it is -
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
 }
 
 const EXAMPLES: &str = "\
@@ -84,34 +76,31 @@ pub(super) struct Settings {
     pub(super) flips: u32,
     pub(super) duration: Duration,
     pub(super) listeners: usize,
-    pub(super) mode: load::Mode,
-    pub(super) rtt: Duration,
-    pub(super) loss: f64,
-    pub(super) seed: u64,
+    pub(super) mode: Mode,
+    /// The line between clients and servers, and the seed of all that is random.
+    pub(super) delay: Delay,
     pub(super) kill_old: bool,
     pub(super) baseline: Baseline,
     pub(super) output: Output,
 }
 
 impl Settings {
-    pub(super) fn from_command_line() -> Result<Self, clap::Error> {
-        Self::check(Args::try_parse()?)
+    pub(super) fn new(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let refuse = |text| Args::command().error(ErrorKind::ValueValidation, text);
+        Self::check(Args::try_parse_from(args)?).map_err(refuse)
     }
 
-    fn check(args: Args) -> Result<Self, clap::Error> {
-        let refuse = |text: String| Err(Args::command().error(ErrorKind::ValueValidation, text));
+    fn check(args: Args) -> Result<Self, String> {
         let Args {
             flips,
             seconds,
             listeners,
             clients,
             rate,
-            rtt,
-            loss,
             ..
         } = args;
         if !(1.0..=MAX_SECONDS).contains(&seconds) {
-            return refuse(format!(
+            return Err(format!(
                 "--seconds {seconds}: must be between 1 and {MAX_SECONDS}"
             ));
         }
@@ -119,55 +108,43 @@ impl Settings {
         let shortest = schedule::shortest(flips);
         if duration < shortest {
             let needed = shortest.as_secs_f64();
-            return refuse(format!(
+            return Err(format!(
                 "--flips {flips} do not fit into --seconds {seconds}: at random times, at least \
                  0.2 s apart, they need {needed:.1} s; give more seconds or fewer flips"
             ));
         }
         if !(1..=MAX_LISTENERS).contains(&listeners) {
-            return refuse(format!(
+            return Err(format!(
                 "--listeners {listeners}: must be between 1 and {MAX_LISTENERS}"
             ));
         }
         if !(1..=MAX_CLIENTS).contains(&clients) {
-            return refuse(format!(
+            return Err(format!(
                 "--clients {clients}: must be between 1 and {MAX_CLIENTS}"
             ));
         }
         if let Some(rate) = rate.filter(|rate| !(1.0..=MAX_RATE).contains(rate)) {
-            return refuse(format!(
+            return Err(format!(
                 "--rate {rate}: must be between 1 and {MAX_RATE} per second"
             ));
         }
-        if rtt > MAX_RTT {
-            let rtt = format::given(rtt);
-            return refuse(format!("--rtt {rtt}: must be at most 2s"));
-        }
-        if !(0.0..=MAX_LOSS).contains(&loss) {
-            let percent = format::percent(loss);
-            return refuse(format!(
-                "--loss {percent}: must be between 0% and 50%; write 1% or 0.01"
-            ));
-        }
+        let delay = args.common.delay(MAX_RTT, MAX_LOSS)?;
         let mode = match rate {
-            Some(rate) => load::Mode::Open {
+            Some(rate) => Mode::Open {
                 rate,
                 max_in_flight: MAX_CLIENTS,
             },
-            None => load::Mode::Closed { clients },
+            None => Mode::Closed { clients },
         };
         Ok(Self {
             flips,
             duration,
             listeners,
             mode,
-            rtt,
-            loss,
-            // Short enough to type, and exact in any reader of JSON.
-            seed: args.seed.unwrap_or_else(|| rand::random::<u32>().into()),
+            delay,
             kill_old: args.kill_old,
             baseline: args.baseline,
-            output: Output::new(args.json),
+            output: args.common.output(),
         })
     }
 
@@ -180,40 +157,30 @@ impl Settings {
     /// How long one connection may take.
     pub(super) fn timeout(&self) -> Duration {
         // A lost SYN is sent again after 1, 3, 7 and 15 s: that is TCP, and no loss.
-        let patience = if self.loss > 0.0 { 20 } else { 5 };
-        Duration::from_secs(patience) + self.rtt * 4
+        let patience = if self.delay.loss > 0.0 { 20 } else { 5 };
+        patience * SECOND + self.delay.rtt * 4
     }
 
-    /// Where a generation keeps its ledger, if it may be killed.
-    pub(super) fn ledger(&self, stage: &Stage, number: u32) -> Option<PathBuf> {
-        let name = format!("ledger-{number}");
-        self.kill_old.then(|| stage.dir.path().join(name))
-    }
-
-    /// The distance between clients and servers.
-    pub(super) const fn delay(&self) -> Delay {
-        Delay {
-            rtt: self.rtt,
-            loss: self.loss,
-            seed: self.seed,
+    /// How a generation runs; it keeps a ledger if it may be killed.
+    pub(super) fn spec(&self, net: &Network, number: u32) -> Spec {
+        Spec {
+            ledger: self.kill_old,
+            ..net.spec(number, self.listeners_of(number))
         }
     }
 
     /// The load, and the file for what became of each connection.
-    pub(super) fn load(&self, connect: SocketAddr, samples: &Path) -> load::Config {
-        load::Config {
-            connect: vec![connect],
+    pub(super) fn load(&self, net: &Network, samples: &Samples) -> Config {
+        Config {
             mode: self.mode,
-            duration: self.duration + BEYOND,
             timeout: self.timeout(),
-            seed: self.seed,
-            samples: Some(samples.to_owned()),
+            seed: self.delay.seed,
+            samples: Some(samples.file()),
+            ..Config::closed(net.address, 1, self.duration + BEYOND)
         }
     }
 }
 
-/// The load is told when to stop; this is for the case that nobody is left to tell it.
-const BEYOND: Duration = Duration::from_secs(60);
 const MAX_SECONDS: f64 = 600.0;
 const MAX_LISTENERS: usize = 64;
 const MAX_CLIENTS: usize = 20_000;
@@ -223,12 +190,13 @@ const MAX_LOSS: f64 = 0.5;
 
 #[cfg(test)]
 pub(super) mod tests {
+    use synflip_bed::wait::MS;
+
     use super::*;
 
     pub(in super::super) fn settings(args: &[&str]) -> Result<Settings, clap::Error> {
-        Settings::check(Args::try_parse_from(
-            ["synflip-run"].iter().chain(args).copied(),
-        )?)
+        let args = ["synflip-run"].iter().chain(args);
+        Settings::new(args.map(OsString::from))
     }
 
     #[test]
@@ -239,7 +207,7 @@ pub(super) mod tests {
     #[test]
     fn the_defaults_make_sense() {
         let settings = settings(&[]).unwrap();
-        assert_eq!(settings.rtt, Duration::from_millis(1));
+        assert_eq!(settings.delay.rtt, MS);
         assert_eq!((settings.listeners_of(1), settings.listeners_of(2)), (2, 3));
     }
 

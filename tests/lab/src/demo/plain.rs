@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;
+use synflip_bed::{Network, kills::Death, load::monotonic_us, product::Generation};
 use synflip_wire::Phase;
 
 use super::{
@@ -11,19 +12,13 @@ use super::{
     latency::Window,
     options::Settings,
 };
-use crate::stage::Stage;
-use synflip_bed::{
-    kills::Death,
-    load::monotonic_us,
-    product::{Generation, Spec},
-};
 
 /// Servers with nothing but SO_REUSEPORT.
 pub(super) struct Plain<'a> {
     current: Generation,
     ending: Vec<Ending>,
     killed: Vec<Finished>,
-    stage: &'a Stage,
+    net: &'a Network,
     settings: &'a Settings,
 }
 
@@ -36,12 +31,12 @@ struct Ending {
 
 impl<'a> Plain<'a> {
     /// Starts the first generation.
-    pub(super) fn start(stage: &'a Stage, settings: &'a Settings) -> Result<Self> {
+    pub(super) fn start(net: &'a Network, settings: &'a Settings) -> Result<Self> {
         Ok(Self {
-            current: launch(stage, settings, 1)?,
+            current: launch(net, settings, 1)?,
             ending: Vec::new(),
             killed: Vec::new(),
-            stage,
+            net,
             settings,
         })
     }
@@ -49,7 +44,7 @@ impl<'a> Plain<'a> {
 
 impl Method for Plain<'_> {
     fn begin(&mut self, to: u32, kill: Option<Victim>) -> Result<Option<(Phase, Death)>> {
-        let new = launch(self.stage, self.settings, to)?;
+        let new = launch(self.net, self.settings, to)?;
         let server = std::mem::replace(&mut self.current, new);
         let (number, begun_us) = (to - 1, monotonic_us());
         if kill.is_some() {
@@ -98,10 +93,7 @@ fn finished(from: u32, begun_us: u64) -> Finished {
     }
 }
 
-fn launch(stage: &Stage, settings: &Settings, number: u32) -> Result<Generation> {
-    let spec = Spec {
-        ledger: settings.ledger(stage, number),
-        ..Spec::new(number, stage.address(), settings.listeners_of(number))
-    };
-    Generation::start_plain(&stage.server, &spec).context("start a plain server")
+fn launch(net: &Network, settings: &Settings, number: u32) -> Result<Generation> {
+    let server = net.plain(&settings.spec(net, number));
+    server.context("start a plain server")
 }

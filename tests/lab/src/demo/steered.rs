@@ -4,7 +4,15 @@ mod command;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
+use synflip_bed::{
+    Fixture,
+    fixture::{find, works},
+    kills::Death,
+    load::monotonic_us,
+    product::{Generation, Operator, name},
+    wait::{self, SECOND, SOON},
+};
 use synflip_wire::{Name, Phase, ServiceStatus};
 
 use super::{
@@ -14,41 +22,31 @@ use super::{
     latency::Window,
     options::Settings,
 };
-use crate::{command::Interrupt, stage::Stage};
+use crate::command::Interrupt;
 use command::Command;
-use synflip_bed::{
-    Netns,
-    kills::Death,
-    load::monotonic_us,
-    product::{Agent, Generation, Operator, Spec},
-    wait,
-};
 
-/// An agent and the generations it steers.
+/// The generations that an agent steers.
 ///
-/// Dropped in the order of the fields: commands, servers, agent.
+/// Dropped in the order of the fields: commands, then servers.
 pub(super) struct Steered<'a> {
     running: Vec<Command>,
     takeovers: Vec<Takeover>,
     operator: Operator,
     /// All there were: the old ones end by themselves, and are asked at the end whether they did.
     generations: Vec<Generation>,
-    agent: Agent,
-    stage: &'a Stage,
+    fixture: &'a Fixture,
     settings: &'a Settings,
 }
 
 impl<'a> Steered<'a> {
-    /// Starts an agent and the first generation.
-    pub(super) fn start(stage: &'a Stage, settings: &'a Settings) -> Result<Self> {
-        let agent = Agent::start(&stage.server)?;
+    /// Starts the first generation.
+    pub(super) fn start(fixture: &'a Fixture, settings: &'a Settings) -> Result<Self> {
         let mut steered = Self {
             running: Vec::new(),
             takeovers: Vec::new(),
-            operator: Operator::new(&agent)?,
+            operator: Operator::new(&fixture.agent)?,
             generations: Vec::new(),
-            agent,
-            stage,
+            fixture,
             settings,
         };
         steered.launch(1)?;
@@ -56,34 +54,16 @@ impl<'a> Steered<'a> {
     }
 
     fn launch(&mut self, number: u32) -> Result<()> {
-        let listeners = self.settings.listeners_of(number);
-        let spec = Spec {
-            ledger: self.settings.ledger(self.stage, number),
-            ..Spec::new(number, self.stage.address(), listeners)
-        };
-        let generation = Generation::start(self.netns(), &self.agent, &spec)?;
-        self.generations.push(generation);
+        let spec = self.settings.spec(&self.fixture.net, number);
+        self.generations.push(self.fixture.start(&spec)?);
         Ok(())
     }
 
     /// Kills a generation; nothing has died if it had ended before.
     fn kill(&mut self, number: u32) -> Result<Option<Death>> {
-        let name = format!("gen{number}");
-        let its_place = self.generations.iter().position(|one| one.name == name);
-        let place = its_place.with_context(|| format!("{name} was not started"))?;
+        let its_place = self.generations.iter().position(|one| one.number == number);
+        let place = its_place.with_context(|| format!("gen{number} was not started"))?;
         self.generations.remove(place).kill()
-    }
-
-    /// An error, and what the agent said last.
-    fn explain(&self, error: &anyhow::Error) -> anyhow::Error {
-        let log = self.agent.log();
-        let lines: Vec<&str> = log.lines().collect();
-        let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
-        anyhow!("{error:#}\nThe agent's log ends with:\n{last}")
-    }
-
-    fn netns(&self) -> &Netns {
-        &self.stage.server
     }
 
     /// Waits for the end of the old servers and reads the counters; also says what was not as
@@ -93,23 +73,19 @@ impl<'a> Steered<'a> {
         let last = self.generations.pop();
         for mut old in self.generations.drain(..) {
             let name = old.name.clone();
-            let mut interrupted = Ok(());
-            let ended = wait::until("its end", ENDS_WITHIN, || {
-                interrupted = interrupt.check();
-                interrupted.is_err() || old.has_ended()
-            });
-            interrupted?;
+            let ended = interrupt.until("its end", ENDS_WITHIN, || Ok(old.has_ended()));
+            interrupt.check()?;
             if ended.is_err() {
                 problems.push(format!("{name} was told to close and did not end"));
-            } else if let Err(error) = old.wait_exit(Duration::from_secs(1)) {
+            } else if let Err(error) = old.wait_exit(SECOND) {
                 problems.push(format!("{name} did not end well: {error:#}"));
             }
         }
-        if let Err(error) = self.agent.check_counters() {
+        if let Err(error) = self.fixture.agent.check_counters() {
             problems.push(format!("counters: {error:#}"));
         }
         let mut counters = Counters::default();
-        for endpoint in self.agent.service()?.endpoints {
+        for endpoint in self.fixture.agent.service()?.endpoints {
             counters.runs += endpoint.runs;
             counters.selected += endpoint.selected;
             counters.migrated += endpoint.migrated;
@@ -130,16 +106,13 @@ impl Method for Steered<'_> {
             let death = self.kill(to - 1)?;
             return Ok(death.map(|death| (Phase::Working, death)));
         }
-        let mut command = Command::start(&self.agent, self.stage.dir.path(), to)?;
+        let mut command = Command::start(&self.fixture.agent, to)?;
         let mut phase = None;
         if kill.is_some() {
-            wait::until("the flip commits", COMMITS_WITHIN, || {
-                let service = self
-                    .operator
-                    .service()
-                    .ok()
-                    .filter(|s| working(s) == Some(to));
-                phase = service.map(|service| phase_of(&service, to - 1));
+            wait::until("the flip commits", SOON, || {
+                let service = self.operator.service().ok();
+                let committed = service.filter(|service| works(service, &name(to)));
+                phase = committed.map(|service| phase_of(&service, to - 1));
                 // Why it ended without a commit is told by whoever looks after it.
                 phase.is_some() || command.has_ended()
             })?;
@@ -156,17 +129,19 @@ impl Method for Steered<'_> {
         if self.unfinished() == 0 {
             return Ok(true);
         }
-        let working = self.operator.service()?.working;
-        let latest = self.generations.last().map(|latest| latest.name.as_str());
-        Ok(working.as_ref().map(Name::as_str) == latest)
+        let service = self.operator.service()?;
+        let latest = self.generations.last();
+        Ok(latest.is_some_and(|latest| works(&service, &latest.name)))
     }
 
     fn finished(&mut self) -> Result<Vec<Finished>> {
         let mut finished = Vec::new();
         for mut command in std::mem::take(&mut self.running) {
-            match command.poll().map_err(|error| self.explain(&error))? {
-                Some(flip) => finished.push(flip),
-                None => self.running.push(command),
+            if command.has_ended() {
+                let flip = command.finish();
+                finished.push(flip.with_context(|| self.fixture.agent.last_words())?);
+            } else {
+                self.running.push(command);
             }
         }
         if !self.takeovers.is_empty() {
@@ -197,12 +172,10 @@ struct Takeover {
 impl Takeover {
     /// Whether it works, or has worked, and nothing is left of the one before it.
     fn is_over(&self, service: &ServiceStatus) -> bool {
-        let mut left = service
-            .generations
-            .iter()
-            .filter_map(|one| number(&one.name));
+        let number = |name: &Name| name.as_str().strip_prefix("gen")?.parse().ok();
+        let working: Option<u32> = service.working.as_ref().and_then(number);
         // The next flip may begin before the killed one's last handshake has ended.
-        working(service) >= Some(self.to) && left.all(|number| number != self.to - 1)
+        working >= Some(self.to) && find(service, &name(self.to - 1)).is_none()
     }
 
     fn finish(self) -> Finished {
@@ -219,23 +192,8 @@ impl Takeover {
 
 /// What a generation is doing; one that the agent has forgotten had drained.
 fn phase_of(service: &ServiceStatus, of: u32) -> Phase {
-    let mut generations = service.generations.iter();
-    let one = generations.find(|one| number(&one.name) == Some(of));
-    one.map_or(Phase::Drained, |one| one.phase)
+    find(service, &name(of)).map_or(Phase::Drained, |one| one.phase)
 }
 
-/// The number of the generation that works.
-fn working(service: &ServiceStatus) -> Option<u32> {
-    service.working.as_ref().and_then(number)
-}
-
-fn number(generation: &Name) -> Option<u32> {
-    generation.as_str().strip_prefix("gen")?.parse().ok()
-}
-
-/// On a slow virtual machine.
-const COMMITS_WITHIN: Duration = Duration::from_secs(30);
-/// Of the agent's log, in an error.
-const LOG_LINES: usize = 20;
 /// Longer than a server waits for its last clients.
 const ENDS_WITHIN: Duration = Duration::from_secs(35);

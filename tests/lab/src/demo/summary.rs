@@ -2,16 +2,17 @@
 
 use std::fmt::Write as _;
 
+use synflip_bed::{
+    capability::release,
+    load::{Latency, Mode},
+};
+
 use super::{
     half::{Flip, Half},
     kill::Kill,
     options::Settings,
 };
-use crate::command::{
-    format::{self, count, given, micros, ms, percent, table, whole_ms},
-    kernel,
-};
-use synflip_bed::load::{Latency, Mode};
+use crate::command::format::{self, count, given, micros, ms, percent, table, whole_ms};
 
 /// What is going to happen.
 pub(super) fn headline(settings: &Settings) -> String {
@@ -21,12 +22,12 @@ pub(super) fn headline(settings: &Settings) -> String {
     };
     format!(
         "Linux {}: {} in {} s under {load}, round trip {}, packet loss {}, seed {}",
-        kernel(),
+        release(),
         flips(settings.flips.into()),
         settings.duration.as_secs_f64(),
-        given(settings.rtt),
-        percent(settings.loss),
-        settings.seed
+        given(settings.delay.rtt),
+        percent(settings.delay.loss),
+        settings.delay.seed
     )
 }
 
@@ -154,7 +155,7 @@ fn kill_cells(kill: Option<&Kill>) -> Vec<String> {
 
 fn notes(settings: &Settings, steered: &Half, baseline: Option<&Half>) -> Vec<String> {
     let mut notes = Vec::new();
-    if settings.loss > 0.05 {
+    if settings.delay.loss > 0.05 {
         notes.push(format!(
             "at this packet loss some connections take longer than {:.0} s, flips or not",
             settings.timeout().as_secs_f64()

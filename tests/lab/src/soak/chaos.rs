@@ -5,23 +5,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow};
+use synflip_bed::{
+    Line, Setup, kills,
+    load::{Progress, Report, monotonic_us},
+    network::Samples,
+    wait::MS,
+};
 
 use super::{
     faults::inject,
     footprint::Footprint,
     options::Settings,
     plan::{Kind, Plan},
-    report, stalls,
-    world::World,
+    report,
+    servers::Servers,
+    stalls,
 };
 use crate::{
     command::{Interrupt, Screen, format},
-    stage::{Load, Stage},
-};
-use synflip_bed::{
-    kills,
-    load::{Progress, Report, monotonic_us},
+    generator::Generator,
 };
 
 /// Everything that was seen.
@@ -63,11 +66,12 @@ pub(super) fn run(
     interrupt: &Interrupt,
 ) -> Result<Story> {
     screen.line(&report::headline(settings))?;
-    let stage = Stage::new(settings.delay())?;
-    let mut world = World::new(&stage, interrupt)?;
-    let first = Footprint::measure(&mut world)?;
-    let samples = stage.dir.path().join("samples");
-    let mut load = Load::start(&stage, &settings.load(stage.address(), &samples), interrupt)?;
+    let setup = Setup::new().line(Line::Link(settings.delay));
+    let mut servers = Servers::start(&setup, interrupt)?;
+    let first = Footprint::measure(&mut servers)?;
+    let samples = Samples::new()?;
+    let config = settings.load(&servers.fixture.net, &samples);
+    let mut load = Generator::start(&servers.fixture.net, &config, interrupt)?;
 
     let (mut plan, mut faults) = (Plan::new(settings), Vec::new());
     let (begun, begun_us) = (Instant::now(), monotonic_us());
@@ -76,17 +80,17 @@ pub(super) fn run(
     while begun.elapsed() < settings.duration {
         let kill_the_agent = begun.elapsed() < half;
         if !kill_the_agent && before.is_none() {
-            before = Some(Footprint::measure(&mut world)?);
+            before = Some(Footprint::measure(&mut servers)?);
         }
         let fault = plan.next(kill_the_agent);
         let (number, kind) = (fault.number, fault.kind);
-        world.pause(fault.pause)?;
+        servers.pause(fault.pause)?;
         let fault_us = monotonic_us();
-        inject(fault, &mut world).map_err(|error| {
-            let (kind, seed) = (kind.as_str(), settings.seed);
+        inject(fault, &mut servers).map_err(|error| {
+            let (kind, seed) = (kind.as_str(), settings.delay.seed);
             anyhow!(
                 "fault {number} of seed {seed}, {kind}: {error:#}\n{}",
-                world.last_words()
+                servers.fixture.agent.last_words()
             )
         })?;
         let fault = Injected {
@@ -101,27 +105,22 @@ pub(super) fn run(
         faults.push(fault);
     }
     let before = before.context("the soak was too short to look at the agent")?;
-    let after = Footprint::measure(&mut world)?;
+    let after = Footprint::measure(&mut servers)?;
     load.stop();
     while !load.has_ended() {
-        world.pause(TICK)?;
+        servers.pause(2 * MS)?;
     }
     let mut report = load.results()?;
-    ensure!(
-        report.local_errors.count == 0,
-        "the load failed by itself: {:?}",
-        report.local_errors
-    );
-    let died = kills::account(&world.deaths, &mut report);
-    let counters = world.agent.check_counters();
+    let died = kills::account(&servers.deaths, &mut report);
+    let counters = servers.fixture.agent.check_counters();
     Ok(Story {
         report,
-        stalls_us: stalls::by_kind(&samples, &faults)?,
+        stalls_us: stalls::by_kind(&samples.file(), &faults)?,
         died_in_service: died.iter().sum(),
         begun_us,
         faults,
-        kills: world.deaths.len(),
-        agent_deaths: world.agent_deaths,
+        kills: servers.deaths.len(),
+        agent_deaths: servers.agent_deaths,
         first,
         before,
         after,
@@ -143,5 +142,3 @@ fn event(elapsed: Duration, fault: &Injected, progress: Progress) -> String {
         format::micros(fault.ended_us - fault.begun_us),
     )
 }
-
-const TICK: Duration = Duration::from_millis(2);

@@ -15,27 +15,27 @@ use rand::{RngExt as _, rngs::SmallRng};
 
 use super::{
     plan::{Fault, Kind},
-    world::{LISTENERS, World},
+    servers::{LISTENERS, Servers},
 };
 
 /// Injects a fault, and waits until the service is as it has to be after it.
-pub(super) fn inject(fault: Fault, world: &mut World<'_>) -> Result<()> {
+pub(super) fn inject(fault: Fault, servers: &mut Servers<'_>) -> Result<()> {
     let mut rng = fault.rng;
-    world.reap()?;
+    servers.reap()?;
     match fault.kind {
-        Kind::Flip => flips::flip(world, &mut rng),
-        Kind::Rollback => flips::rollback(world, &mut rng),
-        Kind::TwoFlips => flips::two_at_once(world, &mut rng),
-        Kind::KillCommand => flips::kill_command(world, &mut rng),
-        Kind::KillDraining => deaths::kill_draining(world, &mut rng),
-        Kind::KillWorking => deaths::kill_working(world, &mut rng),
-        Kind::KillOnly => deaths::kill_only(world, &mut rng),
-        Kind::KillProcess => deaths::kill_process(world),
-        Kind::StopProcess => deaths::stop_process(world, &mut rng),
-        Kind::KillUnready => deaths::kill_unready(world, &mut rng),
-        Kind::KillAgent => agent::kill(world, &mut rng),
-        Kind::KillAgentInFlip => agent::kill_in_flip(world, &mut rng),
-        Kind::Garbage => garbage::send(world, &mut rng),
+        Kind::Flip => flips::flip(servers, &mut rng),
+        Kind::Rollback => flips::rollback(servers, &mut rng),
+        Kind::TwoFlips => flips::two_at_once(servers, &mut rng),
+        Kind::KillCommand => flips::kill_command(servers, &mut rng),
+        Kind::KillDraining => deaths::kill_draining(servers, &mut rng),
+        Kind::KillWorking => deaths::kill_working(servers, &mut rng),
+        Kind::KillOnly => deaths::kill_only(servers, &mut rng),
+        Kind::KillProcess => deaths::kill_process(servers),
+        Kind::StopProcess => deaths::stop_process(servers, &mut rng),
+        Kind::KillUnready => deaths::kill_unready(servers, &mut rng),
+        Kind::KillAgent => agent::kill(servers, &mut rng),
+        Kind::KillAgentInFlip => agent::kill_in_flip(servers, &mut rng),
+        Kind::Garbage => garbage::send(servers, &mut rng),
     }
 }
 
@@ -47,6 +47,3 @@ fn listeners(rng: &mut SmallRng) -> usize {
 fn up_to_ms(rng: &mut SmallRng, ms: u64) -> Duration {
     Duration::from_micros(rng.random_range(0..=ms * 1000))
 }
-
-/// For a flip with its drain.
-const FLIPS_WITHIN: Duration = Duration::from_secs(90);

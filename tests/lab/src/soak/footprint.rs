@@ -1,12 +1,9 @@
 //! What does the agent hold, and does that grow?
 
-use std::time::Duration;
-
 use anyhow::Result;
 use serde::Serialize;
 
-use super::world::{LISTENERS, World};
-use synflip_bed::wait;
+use super::servers::{LISTENERS, Servers};
 
 /// What an agent holds while one generation with [`LISTENERS`] listeners works and nothing
 /// happens.
@@ -21,33 +18,19 @@ pub(super) struct Footprint {
 
 impl Footprint {
     /// Brings the service into the shape in which agents can be compared, and measures.
-    pub(super) fn measure(world: &mut World<'_>) -> Result<Self> {
+    pub(super) fn measure(servers: &mut Servers<'_>) -> Result<Self> {
         // The agent has done all that it does at a flip at least once, as after a soak.
         for _ in 0..FLIPS {
-            let to = world.start(LISTENERS)?;
-            world.flip(to)?;
+            let to = servers.add(LISTENERS)?;
+            servers.flip(to)?;
         }
-        world.wait_alone()?;
-        let service = world.service()?;
-        let tombstones: usize = service
-            .endpoints
-            .iter()
-            .map(|e| e.tombstones as usize)
-            .sum();
-        let (mut fds, mut times) = (0, 0);
-        wait::until(
-            "the agent's descriptors do not change",
-            SETTLES_WITHIN,
-            || {
-                let now = world.agent.open_fds().unwrap_or(0);
-                times = if now == fds { times + 1 } else { 0 };
-                fds = now;
-                times >= SETTLED
-            },
-        )?;
+        servers.wait_alone()?;
+        let agent = &servers.fixture.agent;
+        let endpoints = agent.service()?.endpoints;
+        let tombstones: usize = endpoints.iter().map(|e| e.tombstones as usize).sum();
         Ok(Self {
-            fds: fds - tombstones,
-            rss_kib: world.agent.resident_kib()?,
+            fds: agent.settled_fds()? - tombstones,
+            rss_kib: agent.resident_kib()?,
         })
     }
 
@@ -70,9 +53,6 @@ impl Footprint {
 }
 
 const FLIPS: u32 = 3;
-const SETTLES_WITHIN: Duration = Duration::from_secs(60);
-/// So many milliseconds without a change.
-const SETTLED: u32 = 200;
 
 #[cfg(test)]
 mod tests {

@@ -104,7 +104,7 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            rng: SmallRng::seed_from_u64(settings.seed),
+            rng: SmallRng::seed_from_u64(settings.delay.seed),
             bag: Vec::new(),
             number: 0,
             longest_pause: settings.longest_pause,

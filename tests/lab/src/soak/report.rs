@@ -5,6 +5,10 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::Serialize;
+use synflip_bed::{
+    capability::release,
+    load::{Latency, Loss},
+};
 
 use super::{
     chaos::{Injected, Story},
@@ -13,10 +17,10 @@ use super::{
     plan::Kind,
 };
 use crate::command::{
+    Connections,
     format::{count, given, micros, percent},
-    kernel, ms, table,
+    ms, table,
 };
-use synflip_bed::load::{Latency, Loss};
 
 /// The results of a soak.
 #[derive(Serialize)]
@@ -37,18 +41,6 @@ pub(super) struct Document {
     agent: Agent,
     /// What was promised and not kept.
     problems: Vec<String>,
-}
-
-/// `lost` is `reset + refused + timeout`.
-#[derive(Serialize)]
-struct Connections {
-    ok: u64,
-    lost: u64,
-    died_in_service: u64,
-    reset: u64,
-    refused: u64,
-    timeout: u64,
-    stalled: u64,
 }
 
 #[derive(Serialize)]
@@ -81,12 +73,12 @@ struct Agent {
 pub(super) fn headline(settings: &Settings) -> String {
     format!(
         "Linux {}: faults for {} min under {} connections/s, round trip {}, packet loss {}, seed {}",
-        kernel(),
+        release(),
         settings.duration.as_secs_f64() / 60.0,
         settings.rate,
-        given(settings.rtt),
-        percent(settings.loss),
-        settings.seed
+        given(settings.delay.rtt),
+        percent(settings.delay.loss),
+        settings.delay.seed
     )
 }
 
@@ -108,21 +100,13 @@ impl Document {
                 .collect(),
         };
         Self {
-            kernel: kernel(),
-            seed: settings.seed,
+            kernel: release(),
+            seed: settings.delay.seed,
             minutes: settings.duration.as_secs_f64() / 60.0,
             rate: settings.rate,
-            rtt_ms: settings.rtt.as_secs_f64() * 1000.0,
-            loss: settings.loss,
-            connections: Connections {
-                ok: report.ok,
-                lost: report.lost,
-                died_in_service: story.died_in_service,
-                reset: report.reset,
-                refused: report.refused,
-                timeout: report.timeout,
-                stalled: report.stalled,
-            },
+            rtt_ms: settings.delay.rtt.as_secs_f64() * 1000.0,
+            loss: settings.delay.loss,
+            connections: Connections::new(report, Some(story.died_in_service)),
             problems: problems(settings, story, &faults),
             faults,
             longest_stall_ms: report.latency_us.max as f64 / 1000.0,
@@ -210,7 +194,7 @@ pub(super) fn describe(document: &Document, story: &Story) -> String {
         ..
     } = document;
     let row = |name: &str, value: String| vec![name.to_owned(), value];
-    let made = connections.ok + connections.lost + connections.died_in_service;
+    let made = connections.ok + connections.lost + story.died_in_service;
     let opened_us = story.report.slowest_opened_us;
     let answered_us = opened_us + story.report.latency_us.max;
     let mut text = format!(
@@ -223,7 +207,7 @@ pub(super) fn describe(document: &Document, story: &Story) -> String {
                 row("    reset", count(connections.reset)),
                 row("    refused", count(connections.refused)),
                 row("    timed out", count(connections.timeout)),
-                row("  died in service", count(connections.died_in_service)),
+                row("  died in service", count(story.died_in_service)),
                 row("longest stall", micros(document.latency_us.max)),
                 row("latency, p50", micros(document.latency_us.p50)),
                 row("latency, p999", micros(document.latency_us.p999)),

@@ -15,10 +15,10 @@ use rand::{Rng as _, RngExt as _, rngs::SmallRng};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use synflip_wire::{MAX_REQUEST, Request, frame};
 
-use crate::soak::world::World;
+use crate::soak::servers::Servers;
 
 /// Several at a time, all of which the agent has to stand.
-pub(super) fn send(world: &mut World<'_>, rng: &mut SmallRng) -> Result<()> {
+pub(super) fn send(servers: &mut Servers<'_>, rng: &mut SmallRng) -> Result<()> {
     let status = frame::encode(&Request::Status { service: None }, 0, MAX_REQUEST)?;
     let mut noise = vec![0; rng.random_range(1..4096)];
     rng.fill_bytes(&mut noise);
@@ -34,16 +34,17 @@ pub(super) fn send(world: &mut World<'_>, rng: &mut SmallRng) -> Result<()> {
     ];
     let mut peers = Vec::new();
     for (bytes, files) in lines {
-        let peer = UnixStream::connect(world.agent.socket()).context("connect to the agent")?;
+        let peer =
+            UnixStream::connect(servers.fixture.agent.socket()).context("connect to the agent")?;
         // The agent may have had enough in the middle of it.
         drop(say(&peer, bytes, files));
         peers.push(peer);
     }
     // It answers others while they are there, and when they leave without a word.
-    let working = world.working();
-    world.wait_working(working)?;
+    let working = servers.working();
+    servers.wait_working(working)?;
     drop(peers);
-    world.wait_working(working)
+    servers.wait_working(working)
 }
 
 fn say(peer: &UnixStream, bytes: &[u8], files: &[OwnedFd]) -> Result<()> {

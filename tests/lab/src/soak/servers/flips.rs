@@ -1,22 +1,20 @@
-//! What an operator does to the service.
+//! What an operator does to the servers.
 
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
+use synflip_bed::{
+    fixture::works,
+    product::{Cli, Running, name},
+    wait::SOON,
+};
 
-use super::{LIMIT, World, name, works};
-use synflip_bed::product::{Cli, Running};
+use super::Servers;
 
-impl World<'_> {
+impl Servers<'_> {
     /// Runs a command to its end; it must succeed.
     pub(in crate::soak) fn succeed(&self, args: &[&str]) -> Result<()> {
-        let Cli {
-            code,
-            stdout,
-            stderr,
-        } = self.agent.cli(args)?;
-        ensure!(code == 0, "{args:?} ended with {code}: {stdout}{stderr}");
-        Ok(())
+        self.fixture.agent.succeed(args).map(drop)
     }
 
     /// Flips to a generation that is ready, and waits for the drain.
@@ -27,18 +25,19 @@ impl World<'_> {
 
     /// Begins the same.
     pub(in crate::soak) fn begin_flip(&self, to: u32) -> Result<Running> {
-        self.agent.begin(&flip_to(&name(to)))
+        self.fixture.agent.begin(&flip_to(&name(to)))
     }
 
     /// Brings to its end a flip that may have been begun, committed or never asked for.
     pub(in crate::soak) fn complete_flip(&mut self, to: u32) -> Result<()> {
-        let deadline = Instant::now() + LIMIT;
-        while !works(&self.service()?, to) {
+        let (begun, to_name) = (Instant::now(), name(to));
+        while !works(&self.fixture.agent.service()?, &to_name) {
             // Refused while it is under way, or while its server is not back at the agent.
-            let Cli { code, stderr, .. } = self.agent.cli(&flip_to(&name(to)))?;
-            if code != 0 && Instant::now() > deadline {
-                bail!("flip to gen{to} ended with {code}: {stderr}");
-            }
+            let Cli { code, stderr, .. } = self.fixture.agent.cli(&flip_to(&to_name))?;
+            ensure!(
+                code == 0 || begun.elapsed() < SOON,
+                "flip to {to_name} ended with {code}: {stderr}"
+            );
         }
         self.turn_to(to);
         Ok(())

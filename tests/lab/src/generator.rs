@@ -1,42 +1,39 @@
-//! How does the run get its load, and how does it learn what became of it?
+//! The load generator, as a process.
 
 use std::{
     fs::{self, File},
-    io::{BufRead as _, BufReader},
-    path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc,
-    thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
-
-use super::{Stage, first};
-use crate::command::Interrupt;
 use synflip_bed::{
+    Network, first,
     load::{Config, Mode, Progress, Report},
-    product::program,
-    wait,
+    product::{lines, program},
+    wait::SOON,
 };
+use tempfile::TempDir;
+
+use crate::command::Interrupt;
 
 /// A running load generator, killed when dropped.
-pub(crate) struct Load {
+pub(crate) struct Generator {
     child: Child,
     // Its end tells the generator to open no more connections.
     stdin: Option<ChildStdin>,
     lines: mpsc::Receiver<String>,
     latest: Progress,
-    dir: PathBuf,
+    dir: TempDir,
 }
 
-impl Load {
+impl Generator {
     /// Starts it, and waits until the first connections have been answered.
     ///
-    /// It makes load until it is stopped; the configured duration is for the case that nobody is
-    /// left to stop it.
-    pub(crate) fn start(stage: &Stage, config: &Config, interrupt: &Interrupt) -> Result<Self> {
-        let dir = stage.dir.path().to_owned();
+    /// It makes load until it is stopped, or the configured duration is over.
+    pub(crate) fn start(net: &Network, config: &Config, interrupt: &Interrupt) -> Result<Self> {
+        let dir = tempfile::tempdir().context("make a directory for the load's files")?;
         let mut command = Command::new(program("synflip-load")?);
         for address in &config.connect {
             command.arg("--connect").arg(address.to_string());
@@ -50,7 +47,7 @@ impl Load {
             .arg("--seed")
             .arg(config.seed.to_string())
             .arg("--json")
-            .arg(dir.join(REPORT));
+            .arg(dir.path().join(REPORT));
         if let Some(samples) = &config.samples {
             command.arg("--samples").arg(samples);
         }
@@ -68,33 +65,23 @@ impl Load {
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(File::create(dir.join(ERRORS))?);
-        let mut child = first(|| stage.client.spawn(&mut command)).context("start synflip-load")?;
+            .stderr(File::create(dir.path().join(ERRORS))?);
+        let child = first(|| net.client.spawn(&mut command));
+        let mut child = child.context("start synflip-load")?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().context("a pipe was asked for")?;
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        let mut load = Self {
+        let mut generator = Self {
             child,
             stdin,
-            lines,
+            lines: lines(stdout),
             latest: Progress::default(),
             dir,
         };
-        let mut failure = Ok(());
-        let limit = config.timeout + STARTS_WITHIN;
-        wait::until("a first connection is answered", limit, || {
-            failure = interrupt.check().and_then(|()| load.progress().map(drop));
-            failure.is_err() || load.latest.ok > 0
-        })
-        .with_context(|| load.errors())?;
-        failure.map(|()| load)
+        let answered = interrupt.until("a first connection is answered", SOON, || {
+            Ok(generator.progress()?.ok > 0)
+        });
+        answered.with_context(|| generator.errors())?;
+        Ok(generator)
     }
 
     /// The latest counts.
@@ -126,18 +113,21 @@ impl Load {
     pub(crate) fn results(mut self) -> Result<Report> {
         let status = self.child.wait().context("wait for synflip-load")?;
         ensure!(status.success(), "{}", self.errors());
-        let path = self.dir.join(REPORT);
+        let path = self.dir.path().join(REPORT);
         let report = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        serde_json::from_slice(&report).context("read the load's report")
+        let report: Report = serde_json::from_slice(&report).context("read the load's report")?;
+        let own = &report.local_errors;
+        ensure!(own.count == 0, "the load failed by itself: {own:?}");
+        Ok(report)
     }
 
     fn errors(&self) -> String {
-        let text = fs::read_to_string(self.dir.join(ERRORS)).unwrap_or_default();
+        let text = fs::read_to_string(self.dir.path().join(ERRORS)).unwrap_or_default();
         format!("synflip-load said: {:?}", text.trim())
     }
 }
 
-impl Drop for Load {
+impl Drop for Generator {
     fn drop(&mut self) {
         // Best effort: what went wrong before is what has to be shown.
         drop(self.child.kill());
@@ -145,7 +135,7 @@ impl Drop for Load {
     }
 }
 
+/// A load is told when to stop. So much longer it would last if nobody were left to tell it.
+pub(crate) const BEYOND: Duration = Duration::from_secs(600);
 const REPORT: &str = "report.json";
 const ERRORS: &str = "load.err";
-/// On a slow virtual machine.
-const STARTS_WITHIN: Duration = Duration::from_secs(15);
