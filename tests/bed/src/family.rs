@@ -1,3 +1,7 @@
+use std::thread;
+
+use anyhow::{Context as _, Result, anyhow};
+
 /// The IP version a test runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
@@ -10,4 +14,22 @@ pub enum Family {
 impl Family {
     /// Both versions, for tests which must hold for each.
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// Does the same over both versions at one time: most of a test is waiting.
+    ///
+    /// Not for what is timed, nor for what keeps the processors busy.
+    ///
+    /// # Errors
+    ///
+    /// Those of `f`, with the version; and when it panics.
+    pub fn both(f: impl Fn(Self) -> Result<()> + Sync) -> Result<()> {
+        thread::scope(|scope| {
+            let f = &f;
+            let threads = Self::BOTH.map(|family| (family, scope.spawn(move || f(family))));
+            threads.into_iter().try_for_each(|(family, thread)| {
+                let result = thread.join().map_err(|_panic| anyhow!("panicked"));
+                result.flatten().with_context(|| format!("{family:?}"))
+            })
+        })
+    }
 }
