@@ -61,8 +61,7 @@ impl Bare {
 
     /// Ends its connection to the agent, and keeps its listeners.
     pub(crate) fn hang_up(&self) -> Result<()> {
-        rustix::net::shutdown(&self.session.client, rustix::net::Shutdown::Both)
-            .context("hang up")
+        rustix::net::shutdown(&self.session.client, rustix::net::Shutdown::Both).context("hang up")
     }
 
     /// Connects again, and registers the same listeners.

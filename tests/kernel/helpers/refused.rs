@@ -16,7 +16,7 @@ pub(crate) fn refused(agent: &Agent, args: &[&str], text: &str) -> Result<()> {
 }
 
 /// Whether two looks at a service show the same but for its counters.
-fn same(a: &ServiceStatus, b: &ServiceStatus) -> bool {
+pub(crate) fn same(a: &ServiceStatus, b: &ServiceStatus) -> bool {
     let phases = |service: &ServiceStatus| -> Vec<_> {
         let generations = service.generations.iter();
         generations

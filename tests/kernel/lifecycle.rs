@@ -1,0 +1,7 @@
+//! What the agent knows of generations, and what it says of them.
+
+mod named;
+mod over;
+mod ready;
+mod returns;
+mod timeline;
