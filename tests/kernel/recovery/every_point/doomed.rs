@@ -16,6 +16,9 @@ use synflip_bed::{
 };
 use synflip_bpf::service_dir;
 
+/// So many connections of a [`trickle`] that each listener of a generation gets one.
+pub(crate) const SOME: u64 = 10;
+
 /// What is held: to be compared with what is where nobody has died.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rest {
@@ -78,7 +81,7 @@ impl Doomed {
         }
         self.fixture.agent.wait_death(SOON)?;
         if let Some(load) = load {
-            load.more(20).context("without an agent")?;
+            load.more(SOME).context("without an agent")?;
         }
         let netns = &self.fixture.net.server;
         self.fixture.agent.restart_with(netns, &[])
@@ -121,12 +124,12 @@ impl Doomed {
         let last = self.start(&[])?;
         let name = last.name.clone();
         self.fixture.wait_back(&[&name])?;
-        load.more(20).context("before the last flip")?;
+        load.more(SOME).context("before the last flip")?;
         self.flip(&name)?;
         for old in before {
             self.ends(old)?;
         }
-        load.more(20).context("after the last flip")?;
+        load.more(SOME).context("after the last flip")?;
         load.finish_unharmed()
             .with_context(|| self.fixture.agent.log())?;
         self.fixture.until("nothing else is left", |service| {

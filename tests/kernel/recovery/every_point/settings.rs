@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use synflip_agent::DieAt;
 use synflip_bed::{fixture::works, network::answers};
 
-use super::doomed::{Doomed, Rest, trickle};
+use super::doomed::{Doomed, Rest, SOME, trickle};
 
 /// What leads to a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ fn flip(die_at: Option<DieAt>, stored: bool) -> Result<Rest> {
     let first = doomed.first(&[])?;
     let second = doomed.start(&[])?;
     let load = trickle(&doomed.fixture.net);
-    load.more(20)?;
+    load.more(SOME)?;
     // What becomes of it depends on when the agent dies.
     let flip = doomed.fixture.agent.cli(&["flip", "--to", "gen2"])?;
     ensure!(die_at.is_some() || flip.code == 0, "{flip:?}");
@@ -102,7 +102,7 @@ fn back(die_at: Option<DieAt>) -> Result<Rest> {
     let first = doomed.first(&[])?;
     let second = doomed.start(&[])?;
     let load = trickle(&doomed.fixture.net);
-    load.more(20)?;
+    load.more(SOME)?;
     doomed.fixture.agent.flip_with("gen2", &["--keep"])?;
     // On IPv4 the newest listener is the first of its hash bucket.
     doomed.fixture.agent.cli(&["flip", "--to", "gen1"])?;
@@ -136,7 +136,7 @@ fn death(die_at: Option<DieAt>) -> Result<Rest> {
     first.signal(Signal::KILL)?;
     doomed.death(None)?;
     ensure!(answers(waiting)? == [2; 30], "not all by the successor");
-    load.more(20)?;
+    load.more(SOME)?;
     doomed.finish(Some(load), vec![second])
 }
 
@@ -145,7 +145,7 @@ fn comeback(die_at: Option<DieAt>) -> Result<Rest> {
     let first = doomed.first(&[])?;
     let second = doomed.start(&[])?;
     let load = trickle(&doomed.fixture.net);
-    load.more(20)?;
+    load.more(SOME)?;
     doomed.die_returning(die_at, &load)?;
     let status = doomed.fixture.wait_back(&["gen1", "gen2"])?;
     ensure!(works(&status, "gen1") && status.epoch == 1, "{status:#?}");
