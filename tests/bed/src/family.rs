@@ -15,13 +15,11 @@ impl Family {
     /// Both versions, for tests which must hold for each.
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
-    /// Does the same over both versions at one time: most of a test is waiting.
-    ///
-    /// Not for what is timed, nor for what keeps the processors busy.
+    /// Does the same over both at one time: most of it is waiting.
     ///
     /// # Errors
     ///
-    /// Those of `f`, with the version; and when it panics.
+    /// When it fails over one, which the error names.
     pub fn both(f: impl Fn(Self) -> Result<()> + Sync) -> Result<()> {
         thread::scope(|scope| {
             let f = &f;
