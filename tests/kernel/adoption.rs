@@ -2,109 +2,107 @@
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
-use synflip_bed::product::{Generation, Spec};
+use synflip_bed::{Fixture, Setup, network::answers, product::Generation};
 
-#[path = "bed.rs"]
-mod bed;
-
-use bed::{ADDRESS, Bed, answers, find, works};
+use crate::helpers::{REGIMES, at_once::at_once};
 
 /// Starts a plain server, and adopts it as the generation of its name.
-fn adopted(bed: &Bed, number: u32, args: &[&str]) -> Result<Generation> {
-    let server = plain(bed, number, args)?;
-    adopt(bed, &server, &server.name)?;
+fn adopted(fixture: &Fixture, number: u32, args: &[&str]) -> Result<Generation> {
+    let server = plain(fixture, number, args)?;
+    adopt(fixture, &server, &server.name)?;
     Ok(server)
 }
 
-fn plain(bed: &Bed, number: u32, args: &[&str]) -> Result<Generation> {
-    let spec = Spec::new(number, ADDRESS, 2);
-    let spec = args.iter().fold(spec, |spec, arg| spec.arg(arg));
-    Generation::start_plain(&bed.netns, &spec)
+fn plain(fixture: &Fixture, number: u32, args: &[&str]) -> Result<Generation> {
+    fixture.net.plain(&fixture.spec(number, 2).args(args))
 }
 
-fn adopt(bed: &Bed, server: &Generation, generation: &str) -> Result<()> {
+fn adopt(fixture: &Fixture, server: &Generation, generation: &str) -> Result<()> {
     let pid = server.pid().to_string();
     let args = ["adopt", "--service", "web", "--generation", generation];
-    let adopted = bed
+    let adopted = fixture
         .agent
         .cli(&[args.as_slice(), &["--pid", &pid]].concat())?;
     ensure!(adopted.code == 0, "{adopted:?}");
     Ok(())
 }
 
+#[test]
 fn a_running_server_is_adopted_and_replaced() -> Result<()> {
-    let bed = Bed::new()?;
-    let first = plain(&bed, 1, &[])?;
-    let load = bed.load(8);
+    let fixture = Fixture::new()?;
+    let first = plain(&fixture, 1, &[])?;
+    let load = fixture.net.load(8);
     load.more(20)?;
-    adopt(&bed, &first, "gen1")?;
-    bed.until("the first works", |service| works(service, "gen1"))?;
+    adopt(&fixture, &first, "gen1")?;
+    fixture.wait_works("gen1")?;
     // From now on, listening alone attracts nothing.
-    let second = plain(&bed, 2, &[])?;
-    ensure!(bed.answers(20)? == [1; 20], "the program is not attached");
-    adopt(&bed, &second, "gen2")?;
-    ensure!(bed.answers(20)? == [1; 20], "adopting is no flip");
+    let second = plain(&fixture, 2, &[])?;
+    ensure!(
+        fixture.net.answers(20)? == [1; 20],
+        "the program is not attached"
+    );
+    adopt(&fixture, &second, "gen2")?;
+    ensure!(fixture.net.answers(20)? == [1; 20], "adopting is no flip");
     load.more(20)?;
-    let flip = bed.agent.flip("gen2")?;
+    let flip = fixture.agent.flip("gen2")?;
     ensure!(
         flip.drain
             .is_some_and(|drain| drain.drained_after_ms.is_some()),
         "not drained"
     );
-    ensure!(bed.answers(20)? == [2; 20]);
+    ensure!(fixture.net.answers(20)? == [2; 20]);
     // An operator's next step.
     drop(first);
-    bed.until("the first is forgotten", |service| {
-        find(service, "gen1").is_none()
-    })?;
+    fixture.wait_gone("gen1")?;
     load.more(20)?;
     load.finish_unharmed()?;
-    bed.agent.check_counters()
+    fixture.agent.check_counters()
 }
 
+#[test]
 fn what_an_adopted_server_leaves_is_served_by_its_successor() -> Result<()> {
-    for regime in [&[] as &[&str], &["--no-migration"]] {
-        let bed = Bed::with(regime)?;
-        let first = adopted(&bed, 1, &["--stop-accepting"])?;
-        bed.until("the first works", |service| works(service, "gen1"))?;
-        let waiting = bed.clients(20)?;
-        let _second = adopted(&bed, 2, &[])?;
-        bed.agent.flip_with("gen2", &["--no-wait"])?;
+    at_once(REGIMES, |regime| {
+        let fixture = Setup::new().agent_args(regime).start()?;
+        let first = adopted(&fixture, 1, &["--stop-accepting"])?;
+        fixture.wait_works("gen1")?;
+        let waiting = fixture.net.clients(20)?;
+        let _second = adopted(&fixture, 2, &[])?;
+        fixture.agent.flip_with("gen2", &["--no-wait"])?;
         first.signal(Signal::KILL)?;
-        ensure!(answers(waiting)? == [2; 20], "{regime:?}");
-        let relays = bed.agent.log().contains("relaying");
+        ensure!(answers(waiting)? == [2; 20], "others answer");
+        let relays = fixture.agent.log().contains("relaying");
         ensure!(relays || regime.is_empty(), "who else has served them?");
-        bed.until("the first is gone", |service| {
-            service.generations.len() == 1
-        })?;
-    }
-    Ok(())
+        fixture.wait_gone("gen1")
+    })
+    .map(drop)
 }
 
+#[test]
 fn adopted_servers_and_others_replace_each_other() -> Result<()> {
-    let bed = Bed::new()?;
-    let _first = bed.first(&[])?;
-    let load = bed.load(4);
-    let second = adopted(&bed, 2, &[])?;
+    let fixture = Fixture::new()?;
+    let _first = fixture.first(&[])?;
+    let load = fixture.net.load(4);
+    let second = adopted(&fixture, 2, &[])?;
     load.more(20)?;
-    bed.agent.flip("gen2")?;
+    fixture.agent.flip("gen2")?;
     load.more(20)?;
     load.finish_unharmed()?;
     // What it leaves is handed over to one that can be handed something.
-    let third = bed.generation(3, &[])?;
+    let third = fixture.generation(3, &[])?;
     second.signal(Signal::STOP)?;
-    let waiting = bed.clients(10)?;
+    let waiting = fixture.net.clients(10)?;
     second.signal(Signal::KILL)?;
     ensure!(answers(waiting)? == [3; 10]);
-    ensure!(!bed.agent.log().contains("relaying"), "not handed over");
+    ensure!(!fixture.agent.log().contains("relaying"), "not handed over");
     drop(third);
     Ok(())
 }
 
+#[test]
 fn what_cannot_be_adopted_is_refused_with_a_reason() -> Result<()> {
-    let bed = Bed::new()?;
-    let server = plain(&bed, 1, &[])?;
-    let (pid, agent) = (server.pid().to_string(), bed.agent.pid().to_string());
+    let fixture = Fixture::new()?;
+    let server = plain(&fixture, 1, &[])?;
+    let (pid, agent) = (server.pid().to_string(), fixture.agent.pid().to_string());
     let other = ["--listen", "127.0.0.1:4999"];
     let cases: [(&[&str], &str); 4] = [
         (
@@ -122,7 +120,7 @@ fn what_cannot_be_adopted_is_refused_with_a_reason() -> Result<()> {
         (&["--pid", &pid], "name it with --service"),
     ];
     for (args, why) in cases {
-        let refused = bed
+        let refused = fixture
             .agent
             .cli(&[&["adopt", "--generation", "gen1"], args].concat())?;
         ensure!(
@@ -130,7 +128,7 @@ fn what_cannot_be_adopted_is_refused_with_a_reason() -> Result<()> {
             "{args:?}: {refused:?}"
         );
     }
-    adopt(&bed, &server, "gen1")?;
+    adopt(&fixture, &server, "gen1")?;
     let args = [
         "adopt",
         "--service",
@@ -140,21 +138,14 @@ fn what_cannot_be_adopted_is_refused_with_a_reason() -> Result<()> {
         "--pid",
         &pid,
     ];
-    let twice = bed.agent.cli(&args)?;
+    let twice = fixture.agent.cli(&args)?;
     ensure!(
         twice.code == 1 && twice.stderr.contains("registered"),
         "{twice:?}"
     );
-    ensure!(bed.agent.service()?.generations.len() == 1, "half adopted");
+    ensure!(
+        fixture.agent.service()?.generations.len() == 1,
+        "half adopted"
+    );
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        a_running_server_is_adopted_and_replaced
-        what_an_adopted_server_leaves_is_served_by_its_successor
-        adopted_servers_and_others_replace_each_other
-        what_cannot_be_adopted_is_refused_with_a_reason
-    }
 }

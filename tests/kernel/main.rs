@@ -6,5 +6,10 @@
     reason = "a test target is nothing but tests"
 )]
 
+mod adoption;
+mod death;
 mod flip;
 mod helpers;
+mod lifecycle;
+mod misuse;
+mod recovery;

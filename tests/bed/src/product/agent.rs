@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{net::UnixStream, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -142,7 +142,8 @@ impl Agent {
 
     fn wait_until_it_answers(&mut self) -> Result<()> {
         let answered = wait::until("the agent answers", STARTS_WITHIN, || {
-            self.answers() || self.child.try_wait().is_ok_and(|ended| ended.is_some())
+            self.listens() && self.answers()
+                || self.child.try_wait().is_ok_and(|ended| ended.is_some())
         });
         let ended = self.child.try_wait().context("look after the agent")?;
         ensure!(
@@ -151,6 +152,11 @@ impl Agent {
             self.log()
         );
         answered.with_context(|| self.log())
+    }
+
+    /// Whether anybody would hear the command line: starting that is what takes its time.
+    fn listens(&self) -> bool {
+        UnixStream::connect(self.socket()).is_ok()
     }
 
     /// Whether the command line gets an answer: whatever protocol the two speak.

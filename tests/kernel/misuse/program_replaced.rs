@@ -1,17 +1,17 @@
 //! Any member of a reuseport group may give it another program, or take it away.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
-use synflip_bed::{attach_classic_program, detach_program, product::Agent, wait};
+use synflip_bed::{
+    Family, Line, Setup, attach_classic_program, detach_program,
+    network::{REQUEST, receive},
+    product::Agent,
+    wait::{self, MS, SOON},
+};
 use synflip_wire::{Event, Phase};
 
-use crate::{
-    background::Background,
-    bare::Bare,
-    both,
-    clients::{ASKED, ask, came_to},
-    scene::{self, REQUEST, SOON, Scene},
+use crate::helpers::{
+    at_once::at_once,
+    bare::{ASKED, Bare, came_to},
 };
 
 /// What a member does to its group.
@@ -25,70 +25,71 @@ enum Blow {
     AnotherAgent,
 }
 
+#[test]
 fn a_flip_brings_the_program_back() -> Result<()> {
-    for blow in [Blow::Detach, Blow::Classic, Blow::AnotherAgent] {
-        both(|family| {
-            let scene = Scene::new(family, &[])?;
-            let mut old = Bare::start(&scene, 1, 2)?;
+    at_once([Blow::Detach, Blow::Classic, Blow::AnotherAgent], |blow| {
+        Family::both(|family| {
+            let fixture = Setup::new().family(family).start()?;
+            let mut old = Bare::start(&fixture, 1, 2)?;
             old.is_told(Event::Working)?;
-            let mut new = Bare::start(&scene, 2, 2)?;
+            let mut new = Bare::start(&fixture, 2, 2)?;
             let other = match blow {
                 Blow::Detach => detach_program(&old.listeners[1]).map(|()| None)?,
                 Blow::Classic => attach_classic_program(&old.listeners[1], 0).map(|()| None)?,
                 Blow::AnotherAgent => {
-                    let agent = Agent::start(&scene.netns)?;
-                    let server = Bare::start_at(&scene, &agent, 3, 2)?;
+                    let agent = Agent::start(&fixture.net.server)?;
+                    let server = Bare::start_at(&fixture.net, &agent, 3, 2)?;
                     Some((server, agent))
                 }
             };
             let all = |new: &Bare| {
                 let mut servers = vec![&old, new];
                 servers.extend(other.as_ref().map(|(server, _)| server));
-                came_to(&scene, &servers)
+                came_to(&fixture, &servers)
             };
             let before = all(&new)?;
             let steered = before[..2].iter().all(|count| *count > 0)
                 && before[..2].iter().sum::<usize>() == ASKED;
             ensure!(!steered, "the program is still there: {before:?}");
 
-            let flip = Background::flip(&scene.agent, "gen2")?;
+            let flip = fixture.agent.begin_flip("gen2")?;
             new.is_told(Event::Working)?;
             let after = all(&new)?;
             let steered = after[2..4].iter().all(|count| *count > 0)
                 && after[2..4].iter().sum::<usize>() == ASKED;
             ensure!(steered, "{before:?} before, {after:?} after the flip");
-            flip.finish()?;
+            flip.drained()?;
             old.is_told(Event::Drained)?;
             old.close()?;
-            scene.wait_gone("gen1")?;
-            scene.check_steered(ASKED as u64)
+            fixture.wait_gone("gen1")?;
+            fixture.check_steered(ASKED as u64)
         })
-        .with_context(|| format!("{blow:?}"))?;
-    }
-    Ok(())
+    })
+    .map(drop)
 }
 
 /// The program goes while a generation drains, and connections come to it again.
+#[test]
 fn a_drain_goes_on_while_connections_come_past_the_program() -> Result<()> {
-    both(|family| {
-        let scene = Scene::new(family, &[])?;
-        let mut old = Bare::start(&scene, 1, 2)?;
+    Family::both(|family| {
+        let fixture = Setup::new().family(family).line(Line::Raw).start()?;
+        let mut old = Bare::start(&fixture, 1, 2)?;
         old.is_told(Event::Working)?;
-        let mut held = scene.half_open(1)?;
-        scene.wait_pending("gen1", 0, 1)?;
-        let generations = scene.service()?.generations;
+        let mut held = fixture.net.half_open(1)?;
+        fixture.wait_pending("gen1", 0, 1)?;
+        let generations = fixture.agent.service()?.generations;
         let listeners = &generations.first().context("gen1")?.listeners;
         let busy = listeners.iter().position(|l| l.half_open == Some(1));
         let busy = busy.context("a listener with the handshake")?;
         let empty = 1 - busy;
-        let new = Bare::start(&scene, 2, 2)?;
-        let mut flip = Background::flip(&scene.agent, "gen2")?;
-        scene.wait_phase("gen1", Phase::Draining)?;
+        let new = Bare::start(&fixture, 2, 2)?;
+        let mut flip = fixture.agent.begin_flip("gen2")?;
+        fixture.wait_phase("gen1", Phase::Draining)?;
         // One listener has been seen empty.
         wait::pause(300 * MS);
         attach_classic_program(&new.listeners[0], u32::try_from(empty)?)?;
-        let late = ask(&scene, 3)?;
-        scene.wait_pending("gen1", 3, 1)?;
+        let late = fixture.net.clients(3)?;
+        fixture.wait_pending("gen1", 3, 1)?;
 
         let last = held.first_mut().context("a handshake")?;
         last.ack()?;
@@ -96,7 +97,7 @@ fn a_drain_goes_on_while_connections_come_past_the_program() -> Result<()> {
         wait::until("the handshake is over", SOON, || {
             old.accept_at(busy).is_ok_and(|count| count == 1)
         })?;
-        ensure!(scene::receive(last)? == 1, "served by another generation");
+        ensure!(receive(last)? == 1, "served by another generation");
         wait::pause(500 * MS);
         flip.still_runs()?;
         ensure!(
@@ -104,28 +105,18 @@ fn a_drain_goes_on_while_connections_come_past_the_program() -> Result<()> {
             "not all have come to the old generation"
         );
         drop(late);
-        flip.finish()?;
+        flip.drained()?;
         old.is_told(Event::Drained)?;
-        let log = scene.agent.log();
+        let log = fixture.agent.log();
         ensure!(log.contains("replaced or detached the program"), "{log}");
         // Nothing comes any more to what is told to close.
-        let came = came_to(&scene, &[&old, &new])?;
+        let came = came_to(&fixture, &[&old, &new])?;
         ensure!(
             came[..2] == [0, 0] && came[2..].iter().sum::<usize>() == ASKED,
             "{came:?}"
         );
         old.close()?;
-        scene.wait_gone("gen1")?;
-        scene.check_steered(1 + ASKED as u64)
+        fixture.wait_gone("gen1")?;
+        fixture.check_steered(1 + ASKED as u64)
     })
-}
-
-const MS: Duration = Duration::from_millis(1);
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        a_flip_brings_the_program_back
-        a_drain_goes_on_while_connections_come_past_the_program
-    }
 }

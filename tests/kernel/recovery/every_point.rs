@@ -1,32 +1,16 @@
-//! Promise 4, step by step: the agent dies in the middle of each step of its work, and nothing is
+//! Promise, step by step: the agent dies in the middle of each step of its work, and nothing is
 //! lost, forgotten or left behind.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    thread,
-};
+mod doomed;
+mod settings;
 
 use anyhow::{Context as _, Result, ensure};
 use synflip_agent::{DieAt, Point};
 use synflip_bed::capability::is_slow;
 
-#[path = "bed.rs"]
-mod bed;
-#[path = "faults/chance.rs"]
-mod chance;
-#[path = "faults/memory.rs"]
-mod memory;
-#[path = "common/seed.rs"]
-mod seed;
-#[path = "faults/settings.rs"]
-mod settings;
-#[path = "faults/story.rs"]
-mod story;
-#[path = "faults/successor.rs"]
-mod successor;
+use crate::helpers::at_once::at_once;
 
 use settings::Setting;
-use story::Rest;
 
 /// Where each point is reached: in which setting, and for the how manieth time.
 ///
@@ -77,8 +61,12 @@ fn cases() -> Result<Vec<(Setting, Option<DieAt>)>> {
     Ok(cases)
 }
 
+#[test]
 fn wherever_the_agent_dies_nothing_is_lost_or_left_behind() -> Result<()> {
-    let ends = play(cases()?)?;
+    let ends = at_once(cases()?, |(setting, die_at)| {
+        let rest = setting.play(die_at)?;
+        Ok((setting, die_at, rest))
+    })?;
     for (setting, die_at, rest) in &ends {
         let mut undisturbed = ends.iter().filter(|(_, die_at, _)| die_at.is_none());
         let (.., undisturbed) = undisturbed
@@ -90,40 +78,4 @@ fn wherever_the_agent_dies_nothing_is_lost_or_left_behind() -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Plays all of them, some at a time: most of it is waiting.
-fn play(mut cases: Vec<(Setting, Option<DieAt>)>) -> Result<Vec<(Setting, Option<DieAt>, Rest)>> {
-    cases.reverse();
-    let (cases, ends) = (Mutex::new(cases), Mutex::new(Vec::new()));
-    let next = || cases.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    thread::scope(|scope| {
-        for _ in 0..AT_A_TIME {
-            scope.spawn(|| {
-                while let Some((setting, die_at)) = next() {
-                    let end = setting
-                        .play(die_at)
-                        .map(|rest| (setting, die_at, rest))
-                        .with_context(|| match die_at {
-                            Some(die_at) => format!("{setting:?}, death at {die_at}"),
-                            None => format!("{setting:?}, undisturbed"),
-                        });
-                    ends.lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(end);
-                }
-            });
-        }
-    });
-    let ends = ends.into_inner().unwrap_or_else(PoisonError::into_inner);
-    ends.into_iter().collect()
-}
-
-const AT_A_TIME: usize = 4;
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        wherever_the_agent_dies_nothing_is_lost_or_left_behind
-    }
 }

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
 use synflip_bed::{
+    Fixture,
+    network::{REQUEST, receive},
     raw::{HalfOpen, Reply},
-    wait,
+    wait::{self, SOON},
 };
 
-use crate::{
-    fast_open::{cookie, fast_open},
-    scene::{self, REQUEST, SOON, Scene},
-};
+use super::fast_open::{cookie, fast_open};
 
 /// One connection at each point.
 pub(crate) struct Points {
@@ -31,17 +30,18 @@ impl Points {
     pub(crate) const COUNT: usize = 4;
 
     /// Has one connection at each point on a generation that has nothing else.
-    pub(crate) fn reach(scene: &Scene, generation: &str) -> Result<Self> {
-        let cookie = cookie(scene)?;
-        scene.wait_pending(generation, 0, 0)?;
-        let fast = fast_open(scene, &cookie)?;
-        let [mut queued, acknowledged, retransmitted] = scene
+    pub(crate) fn reach(fixture: &Fixture, generation: &str) -> Result<Self> {
+        let cookie = cookie(&fixture.net)?;
+        fixture.wait_pending(generation, 0, 0)?;
+        let fast = fast_open(&fixture.net, &cookie)?;
+        let [mut queued, acknowledged, retransmitted] = fixture
+            .net
             .half_open(3)?
             .try_into()
             .map_err(|_other| anyhow!("three"))?;
         queued.ack()?;
         queued.send(REQUEST)?;
-        scene.wait_pending(generation, 2, 2)?;
+        fixture.wait_pending(generation, 2, 2)?;
         Ok(Self {
             queued,
             acknowledged,
@@ -52,7 +52,7 @@ impl Points {
 
     /// Begins the last part of each, once the listeners are closed. With a generation, waits until
     /// the one that nobody helps has moved there.
-    pub(crate) fn go_on(&mut self, scene: &Scene, moves_to: Option<&str>) -> Result<()> {
+    pub(crate) fn go_on(&mut self, fixture: &Fixture, moves_to: Option<&str>) -> Result<()> {
         // What was sent again while it was still open.
         while self.retransmitted.recv_syn_ack(Duration::ZERO)? != Reply::Silence {}
         self.fast.ack()?;
@@ -62,7 +62,7 @@ impl Points {
         ensure!(again == Reply::SynAck, "no SYN-ACK again but {again:?}");
         if let Some(generation) = moves_to {
             wait::until("it has moved", SOON, || {
-                scene
+                fixture
                     .pending(generation)
                     .is_ok_and(|pending| pending.1 == 1)
             })?;
@@ -80,7 +80,7 @@ impl Points {
             ("Fast Open", &mut self.fast),
         ];
         for (what, connection) in all {
-            let by = scene::receive(connection)?;
+            let by = receive(connection)?;
             ensure!(by == number, "{what}: answered by generation {by}");
         }
         Ok(())

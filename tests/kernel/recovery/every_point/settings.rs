@@ -3,11 +3,9 @@
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use synflip_agent::DieAt;
+use synflip_bed::{fixture::works, network::answers};
 
-use crate::{
-    bed::{answers, works},
-    story::{Rest, Story, trickle},
-};
+use super::doomed::{Doomed, Rest, SOME, trickle};
 
 /// What leads to a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,106 +62,106 @@ impl Setting {
 }
 
 fn founding(die_at: Option<DieAt>) -> Result<Rest> {
-    let mut story = Story::new(false, die_at)?;
-    let first = story.start(&[])?;
-    story.death(None)?;
-    story.until_works("gen1")?;
-    story.finish(None, vec![first])
+    let mut doomed = Doomed::new(false, die_at)?;
+    let first = doomed.start(&[])?;
+    doomed.death(None)?;
+    doomed.fixture.wait_works("gen1")?;
+    doomed.finish(None, vec![first])
 }
 
 fn joining(die_at: Option<DieAt>) -> Result<Rest> {
-    let mut story = Story::new(true, die_at)?;
-    let first = story.first(&[])?;
-    let load = trickle(&story.bed);
-    let second = story.start(&[])?;
-    story.death(Some(&load))?;
-    let status = story.back(&["gen1", "gen2"])?;
+    let mut doomed = Doomed::new(true, die_at)?;
+    let first = doomed.first(&[])?;
+    let load = trickle(&doomed.fixture.net);
+    let second = doomed.start(&[])?;
+    doomed.death(Some(&load))?;
+    let status = doomed.fixture.wait_back(&["gen1", "gen2"])?;
     ensure!(works(&status, "gen1") && status.epoch == 1, "{status:#?}");
-    story.flip("gen2")?;
-    story.finish(Some(load), vec![first, second])
+    doomed.flip("gen2")?;
+    doomed.finish(Some(load), vec![first, second])
 }
 
 fn flip(die_at: Option<DieAt>, stored: bool) -> Result<Rest> {
-    let mut story = Story::new(stored, die_at)?;
-    let first = story.first(&[])?;
-    let second = story.start(&[])?;
-    let load = trickle(&story.bed);
-    load.more(20)?;
+    let mut doomed = Doomed::new(stored, die_at)?;
+    let first = doomed.first(&[])?;
+    let second = doomed.start(&[])?;
+    let load = trickle(&doomed.fixture.net);
+    load.more(SOME)?;
     // What becomes of it depends on when the agent dies.
-    let flip = story.bed.agent.cli(&["flip", "--to", "gen2"])?;
+    let flip = doomed.fixture.agent.cli(&["flip", "--to", "gen2"])?;
     ensure!(die_at.is_some() || flip.code == 0, "{flip:?}");
-    story.death(Some(&load))?;
-    story.back(&["gen2"])?;
-    story.flip("gen2")?;
-    story.ends(first)?;
-    story.finish(Some(load), vec![second])
+    doomed.death(Some(&load))?;
+    doomed.fixture.wait_back(&["gen2"])?;
+    doomed.flip("gen2")?;
+    doomed.ends(first)?;
+    doomed.finish(Some(load), vec![second])
 }
 
 fn back(die_at: Option<DieAt>) -> Result<Rest> {
-    let mut story = Story::new(false, die_at)?;
-    let first = story.first(&[])?;
-    let second = story.start(&[])?;
-    let load = trickle(&story.bed);
-    load.more(20)?;
-    story.bed.agent.flip_with("gen2", &["--keep"])?;
+    let mut doomed = Doomed::new(false, die_at)?;
+    let first = doomed.first(&[])?;
+    let second = doomed.start(&[])?;
+    let load = trickle(&doomed.fixture.net);
+    load.more(SOME)?;
+    doomed.fixture.agent.flip_with("gen2", &["--keep"])?;
     // On IPv4 the newest listener is the first of its hash bucket.
-    story.bed.agent.cli(&["flip", "--to", "gen1"])?;
-    story.ends(second)?;
-    story.death(Some(&load))?;
-    let status = story.back(&["gen1"])?;
+    doomed.fixture.agent.cli(&["flip", "--to", "gen1"])?;
+    doomed.ends(second)?;
+    doomed.death(Some(&load))?;
+    let status = doomed.fixture.wait_back(&["gen1"])?;
     ensure!(works(&status, "gen1") && status.epoch == 3, "{status:#?}");
-    story.finish(Some(load), vec![first])
+    doomed.finish(Some(load), vec![first])
 }
 
 fn retiring(die_at: Option<DieAt>) -> Result<Rest> {
-    let mut story = Story::new(false, die_at)?;
-    let first = story.first(&[])?;
-    let second = story.start(&[])?;
-    let load = trickle(&story.bed);
+    let mut doomed = Doomed::new(false, die_at)?;
+    let first = doomed.first(&[])?;
+    let second = doomed.start(&[])?;
+    let load = trickle(&doomed.fixture.net);
     let retired = ["retire", "--generation", "gen2"];
-    story.bed.agent.cli(&retired)?;
-    story.death(Some(&load))?;
-    story.ends(second)?;
-    let status = story.back(&["gen1"])?;
+    doomed.fixture.agent.cli(&retired)?;
+    doomed.death(Some(&load))?;
+    doomed.ends(second)?;
+    let status = doomed.fixture.wait_back(&["gen1"])?;
     ensure!(works(&status, "gen1") && status.epoch == 1, "{status:#?}");
-    story.finish(Some(load), vec![first])
+    doomed.finish(Some(load), vec![first])
 }
 
 fn death(die_at: Option<DieAt>) -> Result<Rest> {
-    let mut story = Story::new(true, die_at)?;
-    let first = story.first(&["--stop-accepting"])?;
-    let second = story.start(&[])?;
-    let waiting = story.bed.clients(30)?;
-    let load = trickle(&story.bed);
+    let mut doomed = Doomed::new(true, die_at)?;
+    let first = doomed.first(&["--stop-accepting"])?;
+    let second = doomed.start(&[])?;
+    let waiting = doomed.fixture.net.clients(30)?;
+    let load = trickle(&doomed.fixture.net);
     first.signal(Signal::KILL)?;
-    story.death(None)?;
+    doomed.death(None)?;
     ensure!(answers(waiting)? == [2; 30], "not all by the successor");
-    load.more(20)?;
-    story.finish(Some(load), vec![second])
+    load.more(SOME)?;
+    doomed.finish(Some(load), vec![second])
 }
 
 fn comeback(die_at: Option<DieAt>) -> Result<Rest> {
-    let mut story = Story::new(false, None)?;
-    let first = story.first(&[])?;
-    let second = story.start(&[])?;
-    let load = trickle(&story.bed);
-    load.more(20)?;
-    story.die_returning(die_at, &load)?;
-    let status = story.back(&["gen1", "gen2"])?;
+    let mut doomed = Doomed::new(false, None)?;
+    let first = doomed.first(&[])?;
+    let second = doomed.start(&[])?;
+    let load = trickle(&doomed.fixture.net);
+    load.more(SOME)?;
+    doomed.die_returning(die_at, &load)?;
+    let status = doomed.fixture.wait_back(&["gen1", "gen2"])?;
     ensure!(works(&status, "gen1") && status.epoch == 1, "{status:#?}");
-    story.flip("gen2")?;
-    story.finish(Some(load), vec![first, second])
+    doomed.flip("gen2")?;
+    doomed.finish(Some(load), vec![first, second])
 }
 
 fn end(die_at: Option<DieAt>) -> Result<Rest> {
-    let mut story = Story::new(false, die_at)?;
-    let first = story.first(&[])?;
-    story.bed.answers(20)?;
+    let mut doomed = Doomed::new(false, die_at)?;
+    let first = doomed.first(&[])?;
+    doomed.fixture.net.answers(20)?;
     first.signal(Signal::TERM)?;
-    story.ends(first)?;
-    story.death(None)?;
-    story.over()?;
-    let again = story.start(&[])?;
-    story.until_works("gen2")?;
-    story.finish(None, vec![again])
+    doomed.ends(first)?;
+    doomed.death(None)?;
+    doomed.fixture.wait_over()?;
+    let again = doomed.start(&[])?;
+    doomed.fixture.wait_works("gen2")?;
+    doomed.finish(None, vec![again])
 }

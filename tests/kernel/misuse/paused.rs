@@ -2,82 +2,75 @@
 //! keeps a listener from that.
 
 use anyhow::{Result, ensure};
-use synflip_bed::capability;
+use synflip_bed::{Family, Line, Setup, capability};
 use synflip_wire::Event;
 
-use crate::{
-    bare::Bare,
-    both,
-    clients::{ASKED, came_to},
+use crate::helpers::{
+    bare::{ASKED, Bare, came_to},
     fast_open::FAST_OPEN,
     points::Points,
-    scene::Scene,
 };
 
 /// The kernel takes a listener that shuts down out of its slot, and does not put it back.
+#[test]
 fn who_listens_again_gets_nothing_until_it_registers_again() -> Result<()> {
-    both(|family| {
-        let scene = Scene::new(family, &[])?;
-        let mut old = Bare::start(&scene, 1, 2)?;
+    Family::both(|family| {
+        let fixture = Setup::new().family(family).start()?;
+        let mut old = Bare::start(&fixture, 1, 2)?;
         old.is_told(Event::Working)?;
-        let new = Bare::start(&scene, 2, 2)?;
-        scene.agent.flip_with("gen2", &["--keep"])?;
+        let new = Bare::start(&fixture, 2, 2)?;
+        fixture.agent.flip_with("gen2", &["--keep"])?;
         old.is_told(Event::Standby)?;
         old.shut_down()?;
         for resumed in [false, true] {
             if resumed {
                 old.resume()?;
             }
-            let back = scene.agent.cli(&["rollback", "--keep"])?;
+            let back = fixture.agent.cli(&["rollback", "--keep"])?;
             ensure!(back.code == 1, "a flip to what is in no slot: {back:?}");
             let text = &back.stderr;
             ensure!(
                 text.contains("shut down") && text.contains("register it again"),
                 "{text}"
             );
-            let came = came_to(&scene, &[&old, &new])?;
+            let came = came_to(&fixture, &[&old, &new])?;
             ensure!(came[..2] == [0, 0], "resumed {resumed}: {came:?}");
         }
         old.leave()?;
-        scene.wait_gone("gen1")?;
-        old.come_back(&scene)?;
-        scene.agent.flip("gen1")?;
-        let came = came_to(&scene, &[&old, &new])?;
+        fixture.wait_gone("gen1")?;
+        old.come_back(&fixture)?;
+        fixture.agent.flip("gen1")?;
+        let came = came_to(&fixture, &[&old, &new])?;
         ensure!(came[..2].iter().all(|count| *count > 0), "{came:?}");
         ensure!(came[2..] == [0, 0], "{came:?}");
-        scene.check_steered(3 * ASKED as u64)
+        fixture.check_steered(3 * ASKED as u64)
     })
 }
 
 /// What was pending moves to the generation that is there, which nobody has flipped to yet.
+#[test]
 fn a_server_that_shuts_down_before_the_flip_loses_nothing() -> Result<()> {
     if !capability::needs("migration") {
         return Ok(());
     }
-    both(|family| {
-        let scene = Scene::new(family, &[FAST_OPEN])?;
-        let mut old = Bare::start(&scene, 1, 1)?;
+    Family::both(|family| {
+        let (key, value) = FAST_OPEN;
+        let setup = Setup::new().family(family).line(Line::Raw);
+        let fixture = setup.sysctl(key, value).start()?;
+        let mut old = Bare::start(&fixture, 1, 1)?;
         old.is_told(Event::Working)?;
-        let mut points = Points::reach(&scene, "gen1")?;
-        let new = Bare::start(&scene, 2, 1)?;
+        let mut points = Points::reach(&fixture, "gen1")?;
+        let new = Bare::start(&fixture, 2, 1)?;
         old.shut_down()?;
-        points.go_on(&scene, Some("gen2"))?;
+        points.go_on(&fixture, Some("gen2"))?;
         new.serve(Points::COUNT)?;
         points.are_answered_by(2)?;
-        let came = came_to(&scene, &[&old, &new])?;
+        let came = came_to(&fixture, &[&old, &new])?;
         ensure!(came[1] == ASKED, "{came:?}");
-        scene.agent.flip("gen2")?;
+        fixture.agent.flip("gen2")?;
         old.is_told(Event::Drained)?;
-        let came = came_to(&scene, &[&old, &new])?;
+        let came = came_to(&fixture, &[&old, &new])?;
         ensure!(came[1] == ASKED, "{came:?}");
         Ok(())
     })
-}
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        who_listens_again_gets_nothing_until_it_registers_again
-        a_server_that_shuts_down_before_the_flip_loses_nothing
-    }
 }

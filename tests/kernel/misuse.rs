@@ -1,0 +1,4 @@
+//! What the kernel's rules allow anyone to do to listeners, and what nobody should: nothing is lost.
+
+mod paused;
+mod program_replaced;
