@@ -6,4 +6,7 @@
     reason = "a test target is nothing but tests"
 )]
 
+mod closing;
 mod flip;
+mod instruments;
+mod steering;

@@ -1,3 +1,7 @@
+use std::thread;
+
+use anyhow::{Context as _, Result, anyhow};
+
 /// The IP version a test runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
@@ -10,4 +14,20 @@ pub enum Family {
 impl Family {
     /// Both versions, for tests which must hold for each.
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// Does the same over both at one time: most of it is waiting.
+    ///
+    /// # Errors
+    ///
+    /// When it fails over one, which the error names.
+    pub fn both(f: impl Fn(Self) -> Result<()> + Sync) -> Result<()> {
+        thread::scope(|scope| {
+            let f = &f;
+            let threads = Self::BOTH.map(|family| (family, scope.spawn(move || f(family))));
+            threads.into_iter().try_for_each(|(family, thread)| {
+                let result = thread.join().map_err(|_panic| anyhow!("panicked"));
+                result.flatten().with_context(|| format!("{family:?}"))
+            })
+        })
+    }
 }

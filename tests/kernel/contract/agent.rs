@@ -24,6 +24,7 @@ use crate::bed::{Bed, SOON, find};
 /// A user without any privilege.
 const NOBODY: u32 = 65534;
 
+#[test]
 fn a_second_agent_is_told_what_the_first_one_holds() -> Result<()> {
     let bed = Bed::new()?;
     let dir = tempfile::tempdir()?;
@@ -56,6 +57,7 @@ fn a_second_agent_is_told_what_the_first_one_holds() -> Result<()> {
     Ok(())
 }
 
+#[test]
 fn a_dead_agents_socket_is_replaced_and_a_directory_made() -> Result<()> {
     let netns = Netns::new()?;
     let (pins, dir) = (Pins::new("stale")?, tempfile::tempdir()?);
@@ -74,6 +76,7 @@ fn a_dead_agents_socket_is_replaced_and_a_directory_made() -> Result<()> {
     Ok(())
 }
 
+#[test]
 fn a_socket_that_cannot_be_made_is_named() -> Result<()> {
     let (netns, pins) = (Netns::new()?, Pins::new("unwritable")?);
     for path in [
@@ -99,6 +102,7 @@ fn a_socket_that_cannot_be_made_is_named() -> Result<()> {
     Ok(())
 }
 
+#[test]
 fn an_agent_without_privileges_says_which_and_how_to_get_them() -> Result<()> {
     let (netns, pins) = (Netns::new()?, Pins::new("nobody")?);
     let dir = tempfile::tempdir()?;
@@ -125,6 +129,7 @@ fn an_agent_without_privileges_says_which_and_how_to_get_them() -> Result<()> {
     Ok(())
 }
 
+#[test]
 fn without_an_agent_the_kernel_steers_on() -> Result<()> {
     let mut bed = Bed::new()?;
     let _first = bed.first(&[])?;
@@ -236,16 +241,5 @@ impl Drop for Started {
     fn drop(&mut self) {
         drop(self.0.kill());
         drop(self.0.wait());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        a_second_agent_is_told_what_the_first_one_holds
-        a_dead_agents_socket_is_replaced_and_a_directory_made
-        a_socket_that_cannot_be_made_is_named
-        an_agent_without_privileges_says_which_and_how_to_get_them
-        without_an_agent_the_kernel_steers_on
     }
 }

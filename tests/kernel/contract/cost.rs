@@ -11,6 +11,7 @@ use synflip_bed::{
 
 use crate::bed::{ADDRESS, Bed, SOON};
 
+#[test]
 fn an_idle_agent_uses_no_processor() -> Result<()> {
     let bed = Bed::new()?;
     let first = bed.first(&[])?;
@@ -31,6 +32,7 @@ fn an_idle_agent_uses_no_processor() -> Result<()> {
     Ok(())
 }
 
+#[test]
 fn listeners_cost_little_memory() -> Result<()> {
     let bed = Bed::new()?;
     let spec = Spec::new(1, ADDRESS, 256);
@@ -44,6 +46,7 @@ fn listeners_cost_little_memory() -> Result<()> {
     Ok(())
 }
 
+#[test]
 fn an_agent_that_is_out_of_descriptors_goes_on() -> Result<()> {
     let bed = Bed::new()?;
     let _first = bed.first(&[])?;
@@ -90,13 +93,4 @@ fn ticks(pid: u32) -> Result<u64> {
     let user: u64 = fields.get(11).context("utime")?.parse()?;
     let system: u64 = fields.get(12).context("stime")?.parse()?;
     Ok(user + system)
-}
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        an_idle_agent_uses_no_processor
-        listeners_cost_little_memory
-        an_agent_that_is_out_of_descriptors_goes_on
-    }
 }

@@ -14,6 +14,7 @@ use super::Victim;
 /// A user without any privilege.
 const NOBODY: u32 = 65534;
 
+#[test]
 fn a_user_outside_the_group_is_kept_out() -> Result<()> {
     let victim = Victim::new()?;
     open_directory(&victim)?;
@@ -42,6 +43,7 @@ fn a_user_outside_the_group_is_kept_out() -> Result<()> {
     victim.check_unharmed()
 }
 
+#[test]
 fn another_user_may_look_and_not_touch() -> Result<()> {
     let victim = Victim::new()?;
     open_directory(&victim)?;
@@ -97,12 +99,4 @@ fn as_nobody(mut command: Command) -> Result<Cli> {
     Ok(Cli::from(
         command.output().context("run synflip as nobody")?,
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        a_user_outside_the_group_is_kept_out
-        another_user_may_look_and_not_touch
-    }
 }

@@ -10,6 +10,7 @@ use synflip_wire::{Client, ErrorCode, MAX_REQUEST, Request, frame};
 use super::{Victim, last_word, says};
 use crate::bed::SOON;
 
+#[test]
 fn who_never_reads_costs_the_others_nothing() -> Result<()> {
     let victim = Victim::new()?;
     let before = victim.bed.agent.resident_kib()?;
@@ -47,6 +48,7 @@ fn who_never_reads_costs_the_others_nothing() -> Result<()> {
     victim.check_unharmed()
 }
 
+#[test]
 fn beyond_its_bound_connections_are_refused_with_a_word() -> Result<()> {
     let victim = Victim::new()?;
     // This process needs one descriptor for each.
@@ -101,12 +103,4 @@ fn beyond_its_bound_connections_are_refused_with_a_word() -> Result<()> {
 
 fn is_status(reply: &synflip_wire::Reply) -> bool {
     matches!(reply, synflip_wire::Reply::Status(_))
-}
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        who_never_reads_costs_the_others_nothing
-        beyond_its_bound_connections_are_refused_with_a_word
-    }
 }

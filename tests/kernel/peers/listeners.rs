@@ -24,6 +24,7 @@ use crate::bed::SOON;
 
 const BAD: ErrorCode = ErrorCode::BadListener;
 
+#[test]
 fn what_is_no_listener_is_refused_with_the_reason() -> Result<()> {
     let victim = Victim::new()?;
     let netns = &victim.bed.netns;
@@ -68,6 +69,7 @@ fn what_is_no_listener_is_refused_with_the_reason() -> Result<()> {
     victim.check_unharmed()
 }
 
+#[test]
 fn mptcp_listeners_are_refused_with_the_cure() -> Result<()> {
     if !needs("mptcp") {
         return Ok(());
@@ -88,6 +90,7 @@ fn mptcp_listeners_are_refused_with_the_cure() -> Result<()> {
     victim.check_unharmed()
 }
 
+#[test]
 fn what_differs_from_its_siblings_is_refused_with_the_difference() -> Result<()> {
     let victim = Victim::new()?;
     let netns = &victim.bed.netns;
@@ -141,6 +144,7 @@ fn what_differs_from_its_siblings_is_refused_with_the_difference() -> Result<()>
     victim.check_unharmed()
 }
 
+#[test]
 fn bounds_of_a_service_are_kept() -> Result<()> {
     let victim = Victim::new()?;
     let limit = getrlimit(Resource::Nofile);
@@ -205,6 +209,7 @@ fn bounds_of_a_service_are_kept() -> Result<()> {
     victim.check_unharmed()
 }
 
+#[test]
 fn a_generation_that_drains_takes_nobody_in() -> Result<()> {
     let victim = Victim::new()?;
     let (netns, agent) = (&victim.bed.netns, victim.bed.agent.socket());
@@ -303,15 +308,4 @@ fn leave(clients: impl IntoIterator<Item = Client>) -> Result<()> {
         while !matches!(client.receive(Some(SOON))?, Reply::Done) {}
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        what_is_no_listener_is_refused_with_the_reason
-        mptcp_listeners_are_refused_with_the_cure
-        what_differs_from_its_siblings_is_refused_with_the_difference
-        bounds_of_a_service_are_kept
-        a_generation_that_drains_takes_nobody_in
-    }
 }

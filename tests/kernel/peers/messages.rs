@@ -31,6 +31,7 @@ fn of(document: &str, fds: u16) -> Vec<u8> {
     frame(document.len(), VERSION, fds, document)
 }
 
+#[test]
 fn what_is_no_message_is_answered_once_and_disconnected() -> Result<()> {
     let victim = Victim::new()?;
     let status = r#"{"request":"status","service":null}"#;
@@ -108,6 +109,7 @@ fn what_is_no_message_is_answered_once_and_disconnected() -> Result<()> {
     victim.check_unharmed()
 }
 
+#[test]
 fn too_many_descriptors_are_closed_again() -> Result<()> {
     let victim = Victim::new()?;
     // As many as the kernel carries, in one message and in several.
@@ -150,6 +152,7 @@ fn too_many_descriptors_are_closed_again() -> Result<()> {
     victim.check_unharmed()
 }
 
+#[test]
 fn who_says_nothing_or_half_of_it_is_disconnected() -> Result<()> {
     let victim = Victim::new()?;
     let silent = victim.connect()?;
@@ -195,6 +198,7 @@ fn who_says_nothing_or_half_of_it_is_disconnected() -> Result<()> {
     victim.check_unharmed()
 }
 
+#[test]
 fn what_does_not_fit_is_refused_and_the_connection_goes_on() -> Result<()> {
     let victim = Victim::new()?;
     let mut client = Client::connect(&victim.bed.agent.socket())?;
@@ -266,14 +270,4 @@ fn send(stream: &UnixStream, bytes: &[u8], fds: &[OwnedFd]) -> Result<()> {
         SendFlags::NOSIGNAL,
     )?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        what_is_no_message_is_answered_once_and_disconnected
-        too_many_descriptors_are_closed_again
-        who_says_nothing_or_half_of_it_is_disconnected
-        what_does_not_fit_is_refused_and_the_connection_goes_on
-    }
 }

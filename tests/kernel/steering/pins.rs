@@ -4,12 +4,13 @@ use std::fs;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use synflip_abi::{COUNTERS, MEMBERS, OUTCOMES, SOCKETS, TABLES};
+use synflip_bed::Family;
 use synflip_bpf::{BpfError, Object, Steering};
 use synflip_plan::Table;
-use synflip_bed::Family;
 
-use super::{Bench, Pins, any, variant};
+use super::bench::{Bench, Pins, any, variant};
 
+#[test]
 fn a_table_with_a_dead_slot_is_refused_and_changes_nothing() -> Result<()> {
     let mut bench = Bench::new()?;
     let (first, address) = bench.listen(0, any(Family::V4))?;
@@ -56,6 +57,7 @@ fn a_table_with_a_dead_slot_is_refused_and_changes_nothing() -> Result<()> {
     Ok(())
 }
 
+#[test]
 fn pinned_maps_of_another_definition_are_refused() -> Result<()> {
     const MAPS: [&str; 5] = [TABLES, SOCKETS, MEMBERS, COUNTERS, OUTCOMES];
     for foreign in MAPS {
@@ -80,6 +82,7 @@ fn pinned_maps_of_another_definition_are_refused() -> Result<()> {
     Ok(())
 }
 
+#[test]
 fn a_service_is_found_again_through_its_pins() -> Result<()> {
     let mut bench = Bench::new()?;
     let (first, address) = bench.listen(0, any(Family::V4))?;
@@ -122,14 +125,5 @@ fn expect_gone(result: Result<(), BpfError>, expected: u32) -> Result<()> {
     match result {
         Err(BpfError::ListenerGone { slot }) if slot == expected => Ok(()),
         other => bail!("slot {expected}: {other:?}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        a_table_with_a_dead_slot_is_refused_and_changes_nothing
-        pinned_maps_of_another_definition_are_refused
-        a_service_is_found_again_through_its_pins
     }
 }

@@ -27,6 +27,7 @@ const COMMANDS: [&str; 7] = [
     "completions",
 ];
 
+#[test]
 fn every_way_to_end_has_its_exit_code() -> Result<()> {
     let bed = Bed::new()?;
     let first = bed.first(&["--stop-accepting"])?;
@@ -99,6 +100,7 @@ fn every_way_to_end_has_its_exit_code() -> Result<()> {
     Ok(())
 }
 
+#[test]
 fn json_is_one_document_and_errors_go_to_stderr() -> Result<()> {
     let bed = Bed::new()?;
     let _first = bed.first(&[])?;
@@ -147,6 +149,7 @@ fn json_is_one_document_and_errors_go_to_stderr() -> Result<()> {
     Ok(())
 }
 
+#[test]
 fn help_is_complete_and_completions_are_there() -> Result<()> {
     let help = help(&[])?;
     for command in COMMANDS {
@@ -205,6 +208,7 @@ fn help(command: &[&str]) -> Result<String> {
     Ok(words.join(" "))
 }
 
+#[test]
 fn a_reader_that_has_read_enough_is_no_error() -> Result<()> {
     let bed = Bed::new()?;
     let _first = bed.first(&[])?;
@@ -231,6 +235,7 @@ fn a_reader_that_has_read_enough_is_no_error() -> Result<()> {
     Ok(())
 }
 
+#[test]
 fn doctor_says_what_is_there_and_what_is_missing() -> Result<()> {
     let bed = Bed::new()?;
     let doctor = bed.netns.run(|| {
@@ -291,15 +296,4 @@ fn document(cli: &Cli) -> Result<Value> {
 
 fn run(command: &mut Command) -> Result<Cli> {
     Ok(Cli::from(command.output().context("run synflip")?))
-}
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        every_way_to_end_has_its_exit_code
-        json_is_one_document_and_errors_go_to_stderr
-        help_is_complete_and_completions_are_there
-        a_reader_that_has_read_enough_is_no_error
-        doctor_says_what_is_there_and_what_is_missing
-    }
 }

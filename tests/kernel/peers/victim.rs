@@ -131,6 +131,7 @@ fn refusal(client: &mut Client, request: &Request, fds: &[BorrowedFd<'_>]) -> Re
     }
 }
 
+#[test]
 fn a_frame_that_comes_byte_by_byte_is_understood() -> Result<()> {
     let victim = Victim::new()?;
     let mut stream = victim.connect()?;
@@ -170,11 +171,4 @@ fn says(refusal: &Refusal, code: ErrorCode, words: &[&str]) -> Result<()> {
 /// Borrows descriptors of any kind.
 fn borrow<T: AsFd>(all: &[T]) -> Vec<BorrowedFd<'_>> {
     all.iter().map(|one| one.as_fd()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        a_frame_that_comes_byte_by_byte_is_understood
-    }
 }
