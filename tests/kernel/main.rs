@@ -7,6 +7,7 @@
 )]
 
 mod closing;
+mod contract;
 mod flip;
 mod instruments;
 mod steering;

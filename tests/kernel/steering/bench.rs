@@ -2,16 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::Read as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     os::fd::AsFd as _,
-    path::{Path, PathBuf},
-    process,
-    sync::{
-        OnceLock,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -20,6 +14,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use synflip_abi::{Member, MemberState};
 use synflip_bed::{
     Family, Netns,
+    product::Pins,
     wait::{self, SOON},
 };
 use synflip_bpf::{BpfError, Object, Outcomes, Publisher, Steering, Variant, probe};
@@ -41,7 +36,7 @@ impl Bench {
     pub(super) fn new() -> Result<Self> {
         let pins = Pins::new()?;
         let (steering, publisher) =
-            Steering::open(pins.0.join("service"), Object::default(), variant()?)?;
+            Steering::open(pins.path().join("service"), Object::default(), variant()?)?;
         let (netns, listeners) = (Netns::new()?, BTreeMap::new());
         Ok(Self {
             netns,
@@ -162,27 +157,6 @@ impl Bench {
             let given = self.steering.selections(*slot)?;
             Ok((selected + given.selected, retried + given.retried))
         })
-    }
-}
-
-/// A directory for pins, removed when dropped.
-pub(super) struct Pins(pub(super) PathBuf);
-
-impl Pins {
-    pub(super) fn new() -> Result<Self> {
-        static LAST: AtomicU32 = AtomicU32::new(0);
-        let number = LAST.fetch_add(1, Relaxed);
-        let bpffs = Path::new(synflip_bpf::DEFAULT_BPFFS);
-        synflip_bpf::prepare_bpffs(bpffs)?;
-        let dir = bpffs.join(format!("synflip-steering-{}-{number}", process::id()));
-        fs::create_dir(&dir).with_context(|| format!("create {}", dir.display()))?;
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
     }
 }
 

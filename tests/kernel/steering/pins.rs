@@ -4,11 +4,11 @@ use std::fs;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use synflip_abi::{COUNTERS, MEMBERS, OUTCOMES, SOCKETS, TABLES};
-use synflip_bed::Family;
+use synflip_bed::{Family, product::Pins};
 use synflip_bpf::{BpfError, Object, Steering};
 use synflip_plan::Table;
 
-use super::bench::{Bench, Pins, any, variant};
+use super::bench::{Bench, any, variant};
 
 #[test]
 fn a_table_with_a_dead_slot_is_refused_and_changes_nothing() -> Result<()> {
@@ -63,7 +63,7 @@ fn pinned_maps_of_another_definition_are_refused() -> Result<()> {
     for foreign in MAPS {
         for name in MAPS.into_iter().filter(|name| *name != foreign) {
             let pins = Pins::new()?;
-            let (from, to) = (pins.0.join("from"), pins.0.join("to"));
+            let (from, to) = (pins.path().join("from"), pins.path().join("to"));
             drop(Steering::open(from.clone(), Object::default(), variant()?)?);
             fs::create_dir(&to)?;
             fs::rename(from.join(foreign), to.join(name))
