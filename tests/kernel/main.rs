@@ -10,4 +10,5 @@ mod closing;
 mod contract;
 mod flip;
 mod instruments;
+mod peers;
 mod steering;
