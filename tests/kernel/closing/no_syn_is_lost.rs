@@ -51,7 +51,7 @@ fn without_tombstones_rollbacks_lose_syns() -> Result<()> {
 /// bucket. Without a tombstone, one in twenty to a hundred loses a SYN.
 fn closes_lose_nothing(family: Family, args: &[&str]) -> Result<()> {
     let (closing, generations, listeners) = match family {
-        Family::V4 => (Closing::New, 60, 2),
+        Family::V4 => (Closing::New, 120, 2),
         Family::V6 => (Closing::Old, 25, 40),
     };
     let rounds = usize::try_from(scaled(generations))?;
