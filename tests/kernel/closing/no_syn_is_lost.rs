@@ -1,5 +1,5 @@
-//! Promise: closing the listeners of a generation that has drained loses no SYN, whichever of the
-//! group they are. Without tombstones it does.
+//! Promise: closing the listeners of a generation that has drained, or has never worked, loses no
+//! SYN, whichever of the group they are. Without tombstones it does.
 
 use std::thread;
 
