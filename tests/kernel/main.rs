@@ -7,9 +7,14 @@
 )]
 
 mod adoption;
+mod closing;
+mod contract;
 mod death;
 mod flip;
 mod helpers;
+mod instruments;
 mod lifecycle;
 mod misuse;
+mod peers;
 mod recovery;
+mod steering;

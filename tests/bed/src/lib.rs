@@ -1,22 +1,30 @@
 //! The test bed: what does a client see while a server of a private network restarts?
 //!
-//! Everything runs in network namespaces made for one test and configured over
-//! netlink, so a test needs root and a kernel but no userland program at all.
+//! Everything runs in network namespaces made for one test and configured over netlink, so a test
+//! needs root and a kernel but no userland program at all. It begins with a [`fixture`]: hosts,
+//! the line between them, an agent; servers and clients come as it goes on.
 //!
-//! * [`fixture`]: all of it together, which most tests begin with
-//! * [`network`]: two hosts, the line between them, and clients
+//! What that is made of:
+//!
+//! * [`fixture`]: all of it together, and waiting until the service is as wanted
+//! * [`network`]: the hosts of clients and servers, the [`Line`] between them, and clients
+//! * [`product`]: the agent, the command line, and generations of a server, as processes
+//! * [`load`]: a load generator which accounts for every connection
+//! * [`raw`]: a TCP client made of single segments, and a SYN flood
+//! * [`plain`]: the server that restarts the ordinary way, and loses connections
+//! * [`wait`]: waiting for an event, with a deadline
+//! * [`capability`]: what the kernel under test lacks, and whether that is declared
+//!
+//! The instruments below, for what a fixture does not do:
+//!
 //! * [`netns`]: a private network namespace, and code running inside it
-//! * [`tun`]: a network interface whose wire is this process
 //! * [`link`]: two namespaces joined by a delay line with loss
 //! * [`veth`]: two namespaces joined by the kernel, with netem if it has that
-//! * [`load`]: a load generator which accounts for every connection
+//! * [`tun`]: a network interface whose wire is this process
 //! * [`kills`]: which lost connections died with a server that was killed
 //! * [`ledger`]: what a server had accepted and not answered when it was killed
-//! * [`plain`]: the server that restarts the ordinary way, and loses connections
-//! * [`product`]: the agent, the command line, and generations of a server, as processes
-//! * [`raw`]: a TCP client made of single segments, and a SYN flood
-//! * [`wait`]: waiting with a deadline
-//! * [`capability`]: what the kernel under test is known to lack
+//!
+//! That all of this tells the truth is tested in `tests/kernel/instruments`.
 
 #![deny(unsafe_code)]
 

@@ -137,16 +137,6 @@ impl Link {
         }
     }
 
-    /// Cuts the wire and returns the last counts.
-    ///
-    /// # Errors
-    ///
-    /// When a thread of the link has panicked.
-    pub fn close(mut self) -> Result<Stats> {
-        self.join_threads()?;
-        Ok(self.stats())
-    }
-
     fn join_threads(&mut self) -> Result<()> {
         rustix::io::write(&*self.stop, &1_u64.to_ne_bytes()).context("stop the link")?;
         let mut result = Ok(());

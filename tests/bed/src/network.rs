@@ -42,7 +42,7 @@ pub enum Line {
 #[derive(Debug)]
 pub struct Network {
     // First the wire is cut, then the hosts go.
-    _link: Option<Link>,
+    link: Option<Link>,
     raw: Option<RawClient>,
     /// Where the kernel's own clients are.
     pub client: Arc<Netns>,
@@ -64,7 +64,7 @@ impl Network {
     pub fn new(family: Family, line: Line) -> Result<Self> {
         let server = Arc::new(Netns::new()?);
         let mut network = Self {
-            _link: None,
+            link: None,
             raw: None,
             client: Arc::clone(&server),
             server,
@@ -86,7 +86,7 @@ impl Network {
             }
             Line::Link(delay) => {
                 network.client = Arc::new(Netns::new()?);
-                network._link = Some(Link::join(&network.client, &network.server, delay)?);
+                network.link = Some(Link::join(&network.client, &network.server, delay)?);
             }
             Line::Veth(netem) => {
                 network.client = Arc::new(Netns::new()?);
@@ -117,6 +117,15 @@ impl Network {
     /// When the line is not [`Line::Raw`].
     pub fn raw(&self) -> Result<&RawClient> {
         self.raw.as_ref().context("this line has no raw client")
+    }
+
+    /// The delay line, which counts.
+    ///
+    /// # Errors
+    ///
+    /// When the line is not [`Line::Link`].
+    pub fn link(&self) -> Result<&Link> {
+        self.link.as_ref().context("this line has no delay")
     }
 
     /// An address that no raw client has had, and a port.

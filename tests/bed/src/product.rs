@@ -6,6 +6,7 @@ mod agent;
 mod ask;
 mod generation;
 mod operator;
+mod pins;
 mod running;
 mod store;
 
@@ -14,9 +15,10 @@ use std::{env, path::PathBuf, process::Command, sync::OnceLock};
 use anyhow::{Context as _, Error, Result, ensure};
 
 pub use agent::{Agent, Options};
-pub use ask::{Cli, Drained};
+pub use ask::{Cli, Drained, NOBODY};
 pub use generation::{Exit, Generation, Spec, lines, name};
 pub use operator::Operator;
+pub use pins::Pins;
 pub use running::Running;
 pub use store::Store;
 

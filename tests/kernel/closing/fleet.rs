@@ -1,33 +1,35 @@
 //! A generation without a process of its own: hundreds of them take no time.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
 use synflip::{Events, Listener, Mode, Server};
-use synflip_bed::{Netns, product::Agent};
+use synflip_bed::{Fixture, wait::SOON};
 
 /// Listeners that nobody accepts from, because no handshake is ever complete.
-pub(crate) struct Fleet {
-    pub(crate) name: String,
+pub(super) struct Fleet {
+    pub(super) name: String,
     server: Server,
     listeners: Vec<Listener>,
     events: Events,
 }
 
 impl Fleet {
-    pub(crate) fn start(
-        netns: &Netns,
-        agent: &Agent,
-        name: String,
+    pub(super) fn start(
+        fixture: &Fixture,
+        number: usize,
         address: SocketAddr,
         listeners: usize,
     ) -> Result<Self> {
+        let name = format!("gen{number}");
         let builder = Server::builder("web")
             .generation(&name)
-            .socket(agent.socket())
+            .socket(fixture.agent.socket())
             .mode(Mode::Required)
             .listen(address, listeners);
-        let server = netns
+        let server = fixture
+            .net
+            .server
             .run(|| builder.start())
             .with_context(|| format!("start {name}"))?;
         let listeners = server.listeners();
@@ -42,7 +44,7 @@ impl Fleet {
     }
 
     /// Waits until the generation is over, closes its listeners and tells the agent.
-    pub(crate) fn finish(mut self) -> Result<String> {
+    pub(super) fn finish(mut self) -> Result<String> {
         while !self.server.phase().is_last() {
             self.events
                 .recv_timeout(SOON)
@@ -53,5 +55,3 @@ impl Fleet {
         Ok(self.name)
     }
 }
-
-const SOON: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::{fs::FileTypeExt as _, process::CommandExt as _},
+    os::unix::fs::FileTypeExt as _,
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -13,36 +13,32 @@ use rustix::{
     thread::{CapabilitySet, remove_capability_from_bounding_set},
 };
 use synflip_bed::{
-    Netns,
-    product::{Cli, program},
-    wait,
+    Fixture, Netns,
+    fixture::find,
+    product::{Cli, Pins, program},
+    wait::{self, SOON},
 };
 
-use super::run;
-use crate::bed::{Bed, SOON, find};
-
-/// A user without any privilege.
-const NOBODY: u32 = 65534;
-
+#[test]
 fn a_second_agent_is_told_what_the_first_one_holds() -> Result<()> {
-    let bed = Bed::new()?;
+    let fixture = Fixture::new()?;
     let dir = tempfile::tempdir()?;
-    let socket = bed.agent.socket();
-    let pins = Pins::new("second")?;
+    let socket = fixture.agent.socket();
+    let pins = Pins::new()?;
     let cases = [
         (
-            bed.agent.bpffs(),
+            fixture.agent.bpffs(),
             dir.path().join("agent.sock"),
-            bed.agent.bpffs().to_owned(),
+            fixture.agent.bpffs().to_owned(),
         ),
         (
-            pins.0.as_path(),
+            pins.path(),
             socket.clone(),
             socket.with_extension("sock.lock"),
         ),
     ];
     for (bpffs, socket, held) in cases {
-        let second = refused(&bed.netns, agent(bpffs, &socket)?)?;
+        let second = refused(&fixture.net.server, agent(bpffs, &socket)?)?;
         let held = held.display().to_string();
         ensure!(
             second.stderr.contains("another agent is running"),
@@ -51,14 +47,15 @@ fn a_second_agent_is_told_what_the_first_one_holds() -> Result<()> {
         ensure!(second.stderr.contains(&held), "{held} is not in {second:?}");
     }
     // The first one has not noticed anything.
-    let _first = bed.first(&[])?;
-    ensure!(bed.answers(5)? == [1; 5], "other answers");
+    let _first = fixture.first(&[])?;
+    ensure!(fixture.net.answers(5)? == [1; 5], "other answers");
     Ok(())
 }
 
+#[test]
 fn a_dead_agents_socket_is_replaced_and_a_directory_made() -> Result<()> {
     let netns = Netns::new()?;
-    let (pins, dir) = (Pins::new("stale")?, tempfile::tempdir()?);
+    let (pins, dir) = (Pins::new()?, tempfile::tempdir()?);
     let socket = dir.path().join("not/yet/there/agent.sock");
     let mut first = Started::new(&netns, &pins, &socket)?;
     first.end(Signal::KILL)?;
@@ -74,21 +71,22 @@ fn a_dead_agents_socket_is_replaced_and_a_directory_made() -> Result<()> {
     Ok(())
 }
 
+#[test]
 fn a_socket_that_cannot_be_made_is_named() -> Result<()> {
-    let (netns, pins) = (Netns::new()?, Pins::new("unwritable")?);
+    let (netns, pins) = (Netns::new()?, Pins::new()?);
     for path in [
         "/proc/agent.sock",
         "/dev/null/agent.sock",
         "/proc/none/agent.sock",
     ] {
-        let cli = refused(&netns, agent(&pins.0, Path::new(path))?)?;
+        let cli = refused(&netns, agent(pins.path(), Path::new(path))?)?;
         ensure!(
             cli.stderr.contains(path) && cli.stderr.contains("failed"),
             "{cli:?}"
         );
     }
     let long = format!("/tmp/{}/agent.sock", "x".repeat(120));
-    let cli = refused(&netns, agent(&pins.0, Path::new(&long))?)?;
+    let cli = refused(&netns, agent(pins.path(), Path::new(&long))?)?;
     drop(fs::remove_dir_all(
         Path::new(&long).parent().context("a directory")?,
     ));
@@ -99,11 +97,12 @@ fn a_socket_that_cannot_be_made_is_named() -> Result<()> {
     Ok(())
 }
 
+#[test]
 fn an_agent_without_privileges_says_which_and_how_to_get_them() -> Result<()> {
-    let (netns, pins) = (Netns::new()?, Pins::new("nobody")?);
+    let (netns, pins) = (Netns::new()?, Pins::new()?);
     let dir = tempfile::tempdir()?;
     let socket = dir.path().join("agent.sock");
-    let cli = as_nobody(agent(&pins.0, &socket)?)?;
+    let cli = Cli::of_nobody(&mut agent(pins.path(), &socket)?)?;
     ensure!(cli.code == 1 && cli.stdout.is_empty(), "{cli:?}");
     let cure = "AmbientCapabilities=CAP_BPF";
     ensure!(
@@ -115,7 +114,7 @@ fn an_agent_without_privileges_says_which_and_how_to_get_them() -> Result<()> {
     // Root, but for one capability that its thread may not pass on.
     let cli = netns.run(|| -> Result<Cli> {
         remove_capability_from_bounding_set(CapabilitySet::NET_ADMIN)?;
-        run(&mut agent(&pins.0, &socket)?)
+        Cli::of(&mut agent(pins.path(), &socket)?)
     })?;
     ensure!(
         cli.code == 1 && cli.stderr.contains("the agent needs CAP_NET_ADMIN"),
@@ -125,25 +124,31 @@ fn an_agent_without_privileges_says_which_and_how_to_get_them() -> Result<()> {
     Ok(())
 }
 
+#[test]
 fn without_an_agent_the_kernel_steers_on() -> Result<()> {
-    let mut bed = Bed::new()?;
-    let _first = bed.first(&[])?;
-    let _second = bed.generation(2, &[])?;
-    let runs = bed.agent.service()?.endpoints[0].runs;
-    bed.agent.kill(Signal::TERM)?;
+    let mut fixture = Fixture::new()?;
+    let _first = fixture.first(&[])?;
+    let _second = fixture.generation(2, &[])?;
+    let runs = fixture.agent.service()?.endpoints[0].runs;
+    fixture.agent.kill(Signal::TERM)?;
     ensure!(
-        bed.agent.log().contains("the kernel goes on steering"),
+        fixture.agent.log().contains("the kernel goes on steering"),
         "{}",
-        bed.agent.log()
+        fixture.agent.log()
     );
-    ensure!(!bed.agent.socket().exists(), "the socket is still there");
-    ensure!(bed.agent.cli(&["status"])?.code == 3, "an agent answers");
-    let numbers = bed.answers(500)?;
+    ensure!(
+        !fixture.agent.socket().exists(),
+        "the socket is still there"
+    );
+    ensure!(
+        fixture.agent.cli(&["status"])?.code == 3,
+        "an agent answers"
+    );
+    let numbers = fixture.net.answers(500)?;
     ensure!(numbers == [1; 500], "{numbers:?}");
 
-    let netns = std::sync::Arc::clone(&bed.netns);
-    bed.agent.restart(&netns)?;
-    let service = bed.until("both are back", |service| {
+    fixture.restart_agent()?;
+    let service = fixture.until("both are back", |service| {
         ["gen1", "gen2"]
             .iter()
             .all(|name| find(service, name).is_some_and(|g| g.pids.len() == 1))
@@ -159,19 +164,15 @@ fn without_an_agent_the_kernel_steers_on() -> Result<()> {
             .all(|listener| listener.selected == 0),
         "{second:?}"
     );
-    bed.agent.check_counters()
+    fixture.agent.check_counters()
 }
 
 /// An agent that has to say no.
 fn refused(netns: &Netns, mut command: Command) -> Result<Cli> {
-    let cli = netns.run(|| run(&mut command))?;
+    let cli = netns.run(|| Cli::of(&mut command))?;
     ensure!(cli.code == 1 && cli.stdout.is_empty(), "{cli:?}");
     ensure!(!cli.stderr.contains("panicked"), "{cli:?}");
     Ok(cli)
-}
-
-pub(super) fn as_nobody(mut command: Command) -> Result<Cli> {
-    run(command.uid(NOBODY).gid(NOBODY))
 }
 
 fn agent(bpffs: &Path, socket: &Path) -> Result<Command> {
@@ -186,31 +187,12 @@ fn agent(bpffs: &Path, socket: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// A directory for pins, removed when dropped.
-struct Pins(std::path::PathBuf);
-
-impl Pins {
-    fn new(what: &str) -> Result<Self> {
-        let bpffs = Path::new(synflip_bpf::DEFAULT_BPFFS);
-        synflip_bpf::prepare_bpffs(bpffs)?;
-        let dir = bpffs.join(format!("synflip-contract-{}-{what}", std::process::id()));
-        fs::create_dir(&dir).with_context(|| format!("create {}", dir.display()))?;
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
-
 /// An agent that has been started by hand, killed when dropped.
 struct Started(Child);
 
 impl Started {
     fn new(netns: &Netns, pins: &Pins, socket: &Path) -> Result<Self> {
-        let mut command = agent(&pins.0, socket)?;
+        let mut command = agent(pins.path(), socket)?;
         let started = Self(netns.spawn(command.stdout(Stdio::null()).stderr(Stdio::null()))?);
         wait::until("the agent answers", SOON, || {
             let client = synflip_wire::Client::connect(socket).ok();
@@ -236,16 +218,5 @@ impl Drop for Started {
     fn drop(&mut self) {
         drop(self.0.kill());
         drop(self.0.wait());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        a_second_agent_is_told_what_the_first_one_holds
-        a_dead_agents_socket_is_replaced_and_a_directory_made
-        a_socket_that_cannot_be_made_is_named
-        an_agent_without_privileges_says_which_and_how_to_get_them
-        without_an_agent_the_kernel_steers_on
     }
 }

@@ -2,22 +2,23 @@
 
 use std::{
     fs::{self, Permissions},
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use synflip_bed::product::{Cli, program};
+use synflip_bed::product::{Cli, NOBODY, program};
 
-use super::Victim;
+use super::victim::Victim;
 
-/// A user without any privilege.
-const NOBODY: u32 = 65534;
-
+#[test]
 fn a_user_outside_the_group_is_kept_out() -> Result<()> {
     let victim = Victim::new()?;
     open_directory(&victim)?;
-    let mode = fs::metadata(victim.bed.agent.socket())?
+    let mode = fs::metadata(victim.fixture.agent.socket())?
         .permissions()
         .mode();
     ensure!(mode & 0o777 == 0o660, "the socket's mode is {mode:o}");
@@ -26,7 +27,7 @@ fn a_user_outside_the_group_is_kept_out() -> Result<()> {
         &["flip", "--to", "gen1"],
         &["status", "--json"],
     ] {
-        let cli = as_nobody(victim.bed.agent.command(args)?)?;
+        let cli = Cli::of_nobody(&mut victim.fixture.agent.command(args)?)?;
         ensure!(cli.code == 3 && cli.stdout.is_empty(), "{cli:?}");
         let cure = "this user may not use";
         let group = "run as root, or join the group of that socket";
@@ -36,18 +37,19 @@ fn a_user_outside_the_group_is_kept_out() -> Result<()> {
         );
     }
     // The group is enough.
-    std::os::unix::fs::chown(victim.bed.agent.socket(), None, Some(NOBODY))?;
-    let cli = as_nobody(victim.bed.agent.command(&["status"])?)?;
+    chown(victim.fixture.agent.socket(), None, Some(NOBODY))?;
+    let cli = Cli::of_nobody(&mut victim.fixture.agent.command(&["status"])?)?;
     ensure!(cli.code == 0 && cli.stdout.contains("gen1"), "{cli:?}");
     victim.check_unharmed()
 }
 
+#[test]
 fn another_user_may_look_and_not_touch() -> Result<()> {
     let victim = Victim::new()?;
     open_directory(&victim)?;
-    let socket = victim.bed.agent.socket();
+    let socket = victim.fixture.agent.socket();
     fs::set_permissions(&socket, Permissions::from_mode(0o666))?;
-    let cli = as_nobody(victim.bed.agent.command(&["status", "--json"])?)?;
+    let cli = Cli::of_nobody(&mut victim.fixture.agent.command(&["status", "--json"])?)?;
     ensure!(cli.code == 0, "{cli:?}");
     let changes = [
         &["flip", "--to", "latest"][..],
@@ -56,7 +58,7 @@ fn another_user_may_look_and_not_touch() -> Result<()> {
     ];
     let refusal = "service web belongs to uid 0; uid 65534 may not change it";
     for args in changes {
-        let cli = as_nobody(victim.bed.agent.command(args)?)?;
+        let cli = Cli::of_nobody(&mut victim.fixture.agent.command(args)?)?;
         ensure!(cli.code == 1 && cli.stderr.contains(refusal), "{cli:?}");
     }
     // A listener among those of the service would get a share of its connections.
@@ -76,7 +78,12 @@ fn another_user_may_look_and_not_touch() -> Result<()> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     intruder.uid(NOBODY).gid(NOBODY);
-    let ended = victim.bed.netns.spawn(&mut intruder)?.wait_with_output()?;
+    let ended = victim
+        .fixture
+        .net
+        .server
+        .spawn(&mut intruder)?
+        .wait_with_output()?;
     let ended = Cli::from(ended);
     ensure!(
         ended.code != 0 && ended.stderr.contains(refusal),
@@ -87,22 +94,7 @@ fn another_user_may_look_and_not_touch() -> Result<()> {
 
 /// Lets everybody reach the socket's directory: what keeps them out is then the socket.
 fn open_directory(victim: &Victim) -> Result<()> {
-    let socket = victim.bed.agent.socket();
+    let socket = victim.fixture.agent.socket();
     let dir = socket.parent().context("a directory")?;
     Ok(fs::set_permissions(dir, Permissions::from_mode(0o755))?)
-}
-
-fn as_nobody(mut command: Command) -> Result<Cli> {
-    command.uid(NOBODY).gid(NOBODY);
-    Ok(Cli::from(
-        command.output().context("run synflip as nobody")?,
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        a_user_outside_the_group_is_kept_out
-        another_user_may_look_and_not_touch
-    }
 }

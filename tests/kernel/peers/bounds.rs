@@ -1,70 +1,25 @@
 //! Peers that take more than their share.
 
-use std::{io::Write as _, os::unix::net::UnixStream, time::Instant};
+use std::{
+    net::SocketAddr,
+    os::{fd::AsFd as _, unix::net::UnixStream},
+};
 
-use anyhow::{Context as _, Result, ensure};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use synflip_bed::wait;
-use synflip_wire::{Client, ErrorCode, MAX_REQUEST, Request, frame};
+use anyhow::{Context as _, Result};
+use synflip_bed::wait::{self, SOON};
+use synflip_wire::{Client, ErrorCode, Reply, Request};
 
-use super::{Victim, last_word, says};
-use crate::bed::SOON;
+use super::{
+    listeners::listener,
+    talk::{accepted, borrow, last_word, leave, refusal, register, says},
+    victim::Victim,
+};
 
-fn who_never_reads_costs_the_others_nothing() -> Result<()> {
-    let victim = Victim::new()?;
-    let before = victim.bed.agent.resident_kib()?;
-    let status = frame::encode(&Request::Status { service: None }, 0, MAX_REQUEST)?;
-    let flood = status.repeat(50);
-    let mut deaf = Vec::new();
-    for _ in 0..8 {
-        let mut stream = victim.connect()?;
-        stream.set_nonblocking(true)?;
-        // As much as the agent takes.
-        while stream.write(&flood).is_ok() {}
-        deaf.push(stream);
-    }
-    let mut client = Client::connect(&victim.bed.agent.socket())?;
-    let mut worst = std::time::Duration::ZERO;
-    for _ in 0..50 {
-        let asked = Instant::now();
-        client.ask(&Request::Status { service: None }, SOON)?;
-        worst = worst.max(asked.elapsed());
-    }
-    // Far below the ten seconds for which a deaf peer is borne.
-    ensure!(worst.as_secs() < 5, "another peer has waited for {worst:?}");
-    let grown = victim.bed.agent.resident_kib()?.saturating_sub(before);
-    ensure!(grown < 32 << 10, "the agent has grown by {grown} KiB");
-    // They are not borne for ever.
-    let all = victim.fds + deaf.len() + 1;
-    wait::until("the deaf are disconnected", SOON, || {
-        victim
-            .bed
-            .agent
-            .open_fds()
-            .is_ok_and(|now| now + deaf.len() <= all)
-    })?;
-    drop((client, deaf));
-    victim.check_unharmed()
-}
-
+#[test]
 fn beyond_its_bound_connections_are_refused_with_a_word() -> Result<()> {
     let victim = Victim::new()?;
     // This process needs one descriptor for each.
-    let limit = getrlimit(Resource::Nofile);
-    let enough = limit.maximum.is_none_or(|maximum| maximum >= 2000);
-    ensure!(
-        enough,
-        "1,100 connections need more descriptors than {limit:?}"
-    );
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            ..limit
-        },
-    )?;
-
-    let connect = || UnixStream::connect(victim.bed.agent.socket());
+    let connect = || UnixStream::connect(victim.fixture.agent.socket());
     let mut peers = Vec::new();
     for number in 0..1100 {
         peers.push(connect().with_context(|| format!("connection {number}"))?);
@@ -84,13 +39,13 @@ fn beyond_its_bound_connections_are_refused_with_a_word() -> Result<()> {
     peers.truncate(1000);
     let mut client = None;
     wait::until("a place is free", SOON, || {
-        let asked = Client::connect(&victim.bed.agent.socket()).ok();
+        let asked = Client::connect(&victim.fixture.agent.socket()).ok();
         client = asked.and_then(|mut client| {
             let status = Request::Status { service: None };
             client
                 .ask(&status, SOON)
                 .ok()
-                .filter(is_status)
+                .filter(|reply| matches!(reply, Reply::Status(_)))
                 .map(|_| client)
         });
         client.is_some()
@@ -99,14 +54,54 @@ fn beyond_its_bound_connections_are_refused_with_a_word() -> Result<()> {
     victim.check_unharmed()
 }
 
-fn is_status(reply: &synflip_wire::Reply) -> bool {
-    matches!(reply, synflip_wire::Reply::Status(_))
-}
+#[test]
+fn bounds_of_a_service_are_kept() -> Result<()> {
+    let victim = Victim::new()?;
+    let (netns, agent) = (&victim.fixture.net.server, victim.fixture.agent.socket());
 
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        who_never_reads_costs_the_others_nothing
-        beyond_its_bound_connections_are_refused_with_a_word
+    let any: SocketAddr = "127.0.0.1:0".parse()?;
+    let scattered = (0..17)
+        .map(|_| listener(netns, any))
+        .collect::<Result<Vec<_>>>()?;
+    let (sockets, addresses): (Vec<_>, Vec<_>) = scattered.into_iter().unzip();
+    let mut client = Client::connect(&agent)?;
+    let many = register("many", None, &addresses)?;
+    let limit = ErrorCode::LimitReached;
+    says(
+        &refusal(&mut client, &many, &borrow(&sockets))?,
+        limit,
+        &["at most 16 endpoints"],
+    )?;
+    // All or none: nothing of it is there.
+    let nothing = Request::Status {
+        service: Some("many".parse()?),
+    };
+    let refusal_ = refusal(&mut client, &nothing, &[])?;
+    says(&refusal_, ErrorCode::NoSuchService, &["many"])?;
+    let sixteen = register("many", None, &addresses[..16])?;
+    accepted(
+        &mut client,
+        &sixteen,
+        &sockets.iter().take(16).collect::<Vec<_>>(),
+    )?;
+    leave([client])?;
+
+    let (first, address) = listener(netns, any)?;
+    let mut siblings = vec![first];
+    for _ in 1..1025 {
+        siblings.push(listener(netns, address)?.0);
     }
+    let mut client = Client::connect(&agent)?;
+    for share in siblings[..1024].chunks(128) {
+        let request = register("big", Some("a"), &vec![address; share.len()])?;
+        accepted(&mut client, &request, &share.iter().collect::<Vec<_>>())?;
+    }
+    let last = register("big", None, &[address])?;
+    let mut other = Client::connect(&agent)?;
+    let refusal = refusal(&mut other, &last, &[siblings[1024].as_fd()])?;
+    says(&refusal, limit, &["at most 1024 listeners", "0 are free"])?;
+    victim.load.more(50)?;
+    leave([client])?;
+    drop((other, siblings, sockets));
+    victim.check_unharmed()
 }

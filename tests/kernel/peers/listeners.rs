@@ -10,25 +10,23 @@ use std::{
     },
 };
 
-use anyhow::{Context as _, Result, ensure};
-use rustix::{
-    fs::{Uid, fchown},
-    process::{Resource, Rlimit, getrlimit, setrlimit},
-};
+use anyhow::{Context as _, Result};
+use rustix::fs::{Uid, fchown};
 use socket2::{Domain, Protocol, Socket, Type};
 use synflip_bed::{Netns, capability::needs};
-use synflip_wire::{Client, ErrorCode, Event, Reply, Request, Target};
+use synflip_wire::{Client, ErrorCode};
 
-use super::{Victim, borrow, refusal, register, says};
-use crate::bed::SOON;
+use super::{
+    talk::{accepted, leave, refusal, register, says},
+    victim::Victim,
+};
 
-const BAD: ErrorCode = ErrorCode::BadListener;
-
+#[test]
 fn what_is_no_listener_is_refused_with_the_reason() -> Result<()> {
     let victim = Victim::new()?;
-    let netns = &victim.bed.netns;
+    let netns = &victim.fixture.net.server;
     let any: SocketAddr = "127.0.0.1:0".parse()?;
-    let mut client = Client::connect(&victim.bed.agent.socket())?;
+    let mut client = Client::connect(&victim.fixture.agent.socket())?;
     let mut refused = |fd: OwnedFd, address: SocketAddr, words: &[&str]| -> Result<()> {
         let request = register("bad", None, &[address])?;
         let refusal = refusal(&mut client, &request, &[fd.as_fd()])?;
@@ -68,6 +66,7 @@ fn what_is_no_listener_is_refused_with_the_reason() -> Result<()> {
     victim.check_unharmed()
 }
 
+#[test]
 fn mptcp_listeners_are_refused_with_the_cure() -> Result<()> {
     if !needs("mptcp") {
         return Ok(());
@@ -75,12 +74,12 @@ fn mptcp_listeners_are_refused_with_the_cure() -> Result<()> {
     let victim = Victim::new()?;
     let any: SocketAddr = "127.0.0.1:0".parse()?;
     let mptcp = || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP));
-    let socket = victim.bed.netns.run(mptcp)?;
+    let socket = victim.fixture.net.server.run(mptcp)?;
     socket.set_reuse_port(true)?;
     socket.bind(&any.into())?;
     socket.listen(1)?;
     let address = local(&socket)?;
-    let mut client = Client::connect(&victim.bed.agent.socket())?;
+    let mut client = Client::connect(&victim.fixture.agent.socket())?;
     let request = register("bad", None, &[address])?;
     let refusal = refusal(&mut client, &request, &[socket.as_fd()])?;
     says(&refusal, BAD, &["MPTCP", "IPPROTO_TCP"])?;
@@ -88,10 +87,11 @@ fn mptcp_listeners_are_refused_with_the_cure() -> Result<()> {
     victim.check_unharmed()
 }
 
+#[test]
 fn what_differs_from_its_siblings_is_refused_with_the_difference() -> Result<()> {
     let victim = Victim::new()?;
-    let netns = &victim.bed.netns;
-    let agent = victim.bed.agent.socket();
+    let netns = &victim.fixture.net.server;
+    let agent = victim.fixture.agent.socket();
     let (first, address) = bound(netns, "[::]:0".parse()?, |s| s.set_only_v6(true))?;
     first.listen(1)?;
     let own = register("own", Some("a"), &[address])?;
@@ -141,118 +141,6 @@ fn what_differs_from_its_siblings_is_refused_with_the_difference() -> Result<()>
     victim.check_unharmed()
 }
 
-fn bounds_of_a_service_are_kept() -> Result<()> {
-    let victim = Victim::new()?;
-    let limit = getrlimit(Resource::Nofile);
-    let enough = limit.maximum.is_none_or(|maximum| maximum >= 2000);
-    ensure!(
-        enough,
-        "1,024 listeners need more descriptors than {limit:?}"
-    );
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            ..limit
-        },
-    )?;
-    let (netns, agent) = (&victim.bed.netns, victim.bed.agent.socket());
-
-    let any: SocketAddr = "127.0.0.1:0".parse()?;
-    let scattered = (0..17)
-        .map(|_| listener(netns, any))
-        .collect::<Result<Vec<_>>>()?;
-    let (sockets, addresses): (Vec<_>, Vec<_>) = scattered.into_iter().unzip();
-    let mut client = Client::connect(&agent)?;
-    let many = register("many", None, &addresses)?;
-    let limit = ErrorCode::LimitReached;
-    says(
-        &refusal(&mut client, &many, &borrow(&sockets))?,
-        limit,
-        &["at most 16 endpoints"],
-    )?;
-    // All or none: nothing of it is there.
-    let nothing = Request::Status {
-        service: Some("many".parse()?),
-    };
-    let refusal_ = refusal(&mut client, &nothing, &[])?;
-    says(&refusal_, ErrorCode::NoSuchService, &["many"])?;
-    let sixteen = register("many", None, &addresses[..16])?;
-    accepted(
-        &mut client,
-        &sixteen,
-        &sockets.iter().take(16).collect::<Vec<_>>(),
-    )?;
-    leave([client])?;
-
-    let (first, address) = listener(netns, any)?;
-    let mut siblings = vec![first];
-    for _ in 1..1025 {
-        siblings.push(listener(netns, address)?.0);
-    }
-    let mut client = Client::connect(&agent)?;
-    for share in siblings[..1024].chunks(128) {
-        let request = register("big", Some("a"), &vec![address; share.len()])?;
-        accepted(&mut client, &request, &share.iter().collect::<Vec<_>>())?;
-    }
-    let last = register("big", None, &[address])?;
-    let mut other = Client::connect(&agent)?;
-    let refusal = refusal(&mut other, &last, &[siblings[1024].as_fd()])?;
-    says(&refusal, limit, &["at most 1024 listeners", "0 are free"])?;
-    victim.load.more(50)?;
-    leave([client])?;
-    drop((other, siblings, sockets));
-    victim.check_unharmed()
-}
-
-fn a_generation_that_drains_takes_nobody_in() -> Result<()> {
-    let victim = Victim::new()?;
-    let (netns, agent) = (&victim.bed.netns, victim.bed.agent.socket());
-    let (first, address) = listener(netns, "127.0.0.1:0".parse()?)?;
-    let mut sockets = vec![first];
-    for _ in 0..3 {
-        sockets.push(listener(netns, address)?.0);
-    }
-    let join = |name: &str| register("own", Some(name), &[address]);
-    let [mut old, mut new, mut late] = [
-        Client::connect(&agent)?,
-        Client::connect(&agent)?,
-        Client::connect(&agent)?,
-    ];
-    let bad = ErrorCode::BadMessage;
-    let latest = refusal(&mut old, &join("latest")?, &[sockets[0].as_fd()])?;
-    says(&latest, bad, &["\"latest\" cannot be a generation's name"])?;
-    accepted(&mut old, &join("a")?, &[&sockets[0]])?;
-    say_ready(&mut old, &Reply::Event(Event::Working))?;
-    // Of one connection, one generation.
-    let other = refusal(&mut old, &join("b")?, &[sockets[1].as_fd()])?;
-    says(&other, bad, &["serves a of own", "open another one"])?;
-    accepted(&mut new, &join("b")?, &[&sockets[1]])?;
-    say_ready(&mut new, &Reply::Done)?;
-    // Nobody accepts it, so that the drain goes on.
-    let queued = netns.run(|| TcpStream::connect(address))?;
-    let flip = Request::Flip {
-        service: Some("own".parse()?),
-        to: Target::Generation("b".parse()?),
-        if_epoch: None,
-        drain_ms: 0,
-        keep: false,
-    };
-    let mut operator = Client::connect(&agent)?;
-    let flipped = operator.ask(&flip, SOON)?;
-    ensure!(matches!(flipped, Reply::Committed(_)), "{flipped:?}");
-    let refusal = refusal(&mut late, &join("a")?, &[sockets[2].as_fd()])?;
-    says(
-        &refusal,
-        ErrorCode::GenerationClosed,
-        &["\"a\"", "choose a new name"],
-    )?;
-    accepted(&mut late, &join("c")?, &[&sockets[2]])?;
-    drop((queued, operator));
-    leave([late, old, new])?;
-    victim.check_unharmed()
-}
-
 /// A bound SO_REUSEPORT socket, and where.
 fn bound(
     netns: &Netns,
@@ -270,7 +158,7 @@ fn bound(
     })
 }
 
-fn listener(netns: &Netns, address: SocketAddr) -> Result<(Socket, SocketAddr)> {
+pub(super) fn listener(netns: &Netns, address: SocketAddr) -> Result<(Socket, SocketAddr)> {
     let (socket, address) = bound(netns, address, |_| Ok(()))?;
     socket.listen(16)?;
     Ok((socket, address))
@@ -280,38 +168,4 @@ fn local(socket: &Socket) -> Result<SocketAddr> {
     socket.local_addr()?.as_socket().context("no IP address")
 }
 
-fn accepted(client: &mut Client, request: &Request, sockets: &[&Socket]) -> Result<()> {
-    let fds: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
-    client.send(request, &fds)?;
-    let reply = client.receive(Some(SOON))?;
-    ensure!(matches!(reply, Reply::Registered { .. }), "{reply:?}");
-    Ok(())
-}
-
-/// Says ready and waits for what the agent says to that: that it has heard it, or, to the first
-/// generation, that it works.
-fn say_ready(client: &mut Client, last: &Reply) -> Result<()> {
-    client.send(&Request::Ready, &[])?;
-    while client.receive(Some(SOON))? != *last {}
-    Ok(())
-}
-
-/// Leaves on purpose, so that the agent does not hold the listeners for a successor.
-fn leave(clients: impl IntoIterator<Item = Client>) -> Result<()> {
-    for mut client in clients {
-        client.send(&Request::Closed, &[])?;
-        while !matches!(client.receive(Some(SOON))?, Reply::Done) {}
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        what_is_no_listener_is_refused_with_the_reason
-        mptcp_listeners_are_refused_with_the_cure
-        what_differs_from_its_siblings_is_refused_with_the_difference
-        bounds_of_a_service_are_kept
-        a_generation_that_drains_takes_nobody_in
-    }
-}
+const BAD: ErrorCode = ErrorCode::BadListener;

@@ -1,36 +1,37 @@
-//! What is no message at all, or not one that this agent understands.
+//! What is no message at all, or comes in pieces.
 
 use std::{
     fs::File,
     io::{IoSlice, Write as _},
     mem::MaybeUninit,
     os::{fd::OwnedFd, unix::net::UnixStream},
-    thread,
 };
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use synflip_bed::wait::SOON;
 use synflip_wire::{Client, ErrorCode, MAX_REQUEST, Reply, Request, VERSION, frame};
 
-use super::{Victim, borrow, is_closed, last_word, refusal, register, says};
-use crate::bed::SOON;
+use super::{
+    talk::{Replies, borrow, is_closed, last_word, says},
+    victim::Victim,
+};
 
-/// A header and as much of the document as there is.
-fn frame(length: usize, version: u16, fds: u16, document: &str) -> Vec<u8> {
-    let mut bytes = u32::try_from(length)
-        .unwrap_or(u32::MAX)
-        .to_le_bytes()
-        .to_vec();
-    bytes.extend(version.to_le_bytes());
-    bytes.extend(fds.to_le_bytes());
-    bytes.extend(document.as_bytes());
-    bytes
+#[test]
+fn a_frame_that_comes_byte_by_byte_is_understood() -> Result<()> {
+    let victim = Victim::new()?;
+    let mut stream = victim.connect()?;
+    let request = frame::encode(&Request::Status { service: None }, 0, MAX_REQUEST)?;
+    for byte in request.iter() {
+        stream.write_all(&[*byte])?;
+    }
+    let reply = Replies::of(&stream).next()?;
+    ensure!(matches!(reply, Reply::Status(_)), "{reply:?}");
+    drop(stream);
+    victim.check_unharmed()
 }
 
-fn of(document: &str, fds: u16) -> Vec<u8> {
-    frame(document.len(), VERSION, fds, document)
-}
-
+#[test]
 fn what_is_no_message_is_answered_once_and_disconnected() -> Result<()> {
     let victim = Victim::new()?;
     let status = r#"{"request":"status","service":null}"#;
@@ -108,6 +109,7 @@ fn what_is_no_message_is_answered_once_and_disconnected() -> Result<()> {
     victim.check_unharmed()
 }
 
+#[test]
 fn too_many_descriptors_are_closed_again() -> Result<()> {
     let victim = Victim::new()?;
     // As many as the kernel carries, in one message and in several.
@@ -139,7 +141,7 @@ fn too_many_descriptors_are_closed_again() -> Result<()> {
         &["at most 128"],
     )?;
     // Descriptors that belong to no request that takes any.
-    let mut client = Client::connect(&victim.bed.agent.socket())?;
+    let mut client = Client::connect(&victim.fixture.agent.socket())?;
     let files = null(5)?;
     client.send(&Request::Status { service: None }, &borrow(&files))?;
     ensure!(
@@ -150,108 +152,31 @@ fn too_many_descriptors_are_closed_again() -> Result<()> {
     victim.check_unharmed()
 }
 
-fn who_says_nothing_or_half_of_it_is_disconnected() -> Result<()> {
-    let victim = Victim::new()?;
-    let silent = victim.connect()?;
-    let status = frame::encode(&Request::Status { service: None }, 0, MAX_REQUEST)?;
-    let halves = [
-        &status[..1],
-        &status[..7],
-        &status[..8],
-        &status[..status.len() - 1],
-    ];
-    let mut waiting = vec![silent];
-    for half in halves {
-        let mut stream = victim.connect()?;
-        stream.write_all(half)?;
-        waiting.push(stream);
-    }
-    // Half of a second message, after a whole first one.
-    let mut stream = victim.connect()?;
-    stream.write_all(&status)?;
-    stream.write_all(&status[..20])?;
-    waiting.push(stream);
-    // Whoever has said something whole may be silent for as long as he likes.
-    let mut patient = Client::connect(&victim.bed.agent.socket())?;
-    patient.ask(&Request::Status { service: None }, SOON)?;
-
-    thread::scope(|scope| {
-        let threads: Vec<_> = waiting
-            .iter()
-            .map(|peer| scope.spawn(|| last_word(peer)))
-            .collect();
-        threads.into_iter().try_for_each(|thread| {
-            let refusal = thread.join().map_err(|_panic| anyhow!("panicked"))??;
-            says(
-                &refusal,
-                ErrorCode::BadMessage,
-                &["nothing complete was said for 10 s"],
-            )
-        })
-    })?;
-    ensure!(waiting.iter().all(is_closed), "still connected");
-    patient.ask(&Request::Status { service: None }, SOON)?;
-    drop(patient);
-    victim.check_unharmed()
+/// A header and as much of the document as there is.
+fn frame(length: usize, version: u16, fds: u16, document: &str) -> Vec<u8> {
+    let mut bytes = u32::try_from(length)
+        .unwrap_or(u32::MAX)
+        .to_le_bytes()
+        .to_vec();
+    bytes.extend(version.to_le_bytes());
+    bytes.extend(fds.to_le_bytes());
+    bytes.extend(document.as_bytes());
+    bytes
 }
 
-fn what_does_not_fit_is_refused_and_the_connection_goes_on() -> Result<()> {
-    let victim = Victim::new()?;
-    let mut client = Client::connect(&victim.bed.agent.socket())?;
-    let bad = ErrorCode::BadMessage;
-    let unregistered = "has not registered any listener";
-    says(
-        &refusal(&mut client, &Request::Ready, &[])?,
-        bad,
-        &[unregistered],
-    )?;
-    says(
-        &refusal(&mut client, &Request::Closed, &[])?,
-        bad,
-        &[unregistered],
-    )?;
-    let nothing = register("web", None, &[])?;
-    says(
-        &refusal(&mut client, &nothing, &[])?,
-        bad,
-        &["at least one listener"],
-    )?;
-    let named = register("web", None, &[crate::bed::ADDRESS])?;
-    says(
-        &refusal(&mut client, &named, &[])?,
-        bad,
-        &["1 listeners were named, 0 descriptors"],
-    )?;
-    let files = null(2)?;
-    let two = refusal(&mut client, &named, &borrow(&files))?;
-    says(&two, bad, &["1 listeners were named, 2 descriptors"])?;
-    let other = Request::Status {
-        service: Some("mail".parse()?),
-    };
-    let nowhere = refusal(&mut client, &other, &[])?;
-    says(&nowhere, ErrorCode::NoSuchService, &["\"mail\"", "web"])?;
-    for name in ["", "a/b", "..", "-x", &"x".repeat(33)] {
-        let stream = victim.connect()?;
-        let document = serde_json::json!({
-            "request": "register", "service": name, "generation": null, "listeners": [],
-        });
-        send(&stream, &of(&document.to_string(), 0), &[])?;
-        let refusal = last_word(&stream)?;
-        says(&refusal, bad, &["is not a name", "1 to 32 letters, digits"])?;
-    }
-    drop(client);
-    victim.check_unharmed()
+pub(super) fn of(document: &str, fds: u16) -> Vec<u8> {
+    frame(document.len(), VERSION, fds, document)
 }
 
 /// Harmless descriptors.
-fn null(count: usize) -> Result<Vec<OwnedFd>> {
+pub(super) fn null(count: usize) -> Result<Vec<OwnedFd>> {
     (0..count)
         .map(|_| Ok(File::open("/dev/null")?.into()))
         .collect()
 }
 
 /// Writes bytes with descriptors, more of them than the product's own `send` lets through.
-fn send(stream: &UnixStream, bytes: &[u8], fds: &[OwnedFd]) -> Result<()> {
+pub(super) fn send(stream: &UnixStream, bytes: &[u8], fds: &[OwnedFd]) -> Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = borrow(fds);
@@ -266,14 +191,4 @@ fn send(stream: &UnixStream, bytes: &[u8], fds: &[OwnedFd]) -> Result<()> {
         SendFlags::NOSIGNAL,
     )?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        what_is_no_message_is_answered_once_and_disconnected
-        too_many_descriptors_are_closed_again
-        who_says_nothing_or_half_of_it_is_disconnected
-        what_does_not_fit_is_refused_and_the_connection_goes_on
-    }
 }

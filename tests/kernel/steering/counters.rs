@@ -1,18 +1,19 @@
 //! Every run of the program is counted once, by what came of it.
 
-use std::io::Read as _;
+use std::{io::Read as _, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use synflip_bed::{
     Family,
     raw::{self, RawClient, Reply},
-    wait,
+    wait::{self, MS, SOON},
 };
 
-use super::{Bench, SOON, any};
+use super::bench::{Bench, any};
 
+#[test]
 fn connections_retransmissions_and_stray_segments_are_counted() -> Result<()> {
-    for family in Family::BOTH {
+    Family::both(|family| {
         let mut bench = Bench::new()?;
         let wire = RawClient::new(&bench.netns)?;
         let (slot, to) = bench.listen(0, (raw::server(family), 0).into())?;
@@ -27,7 +28,7 @@ fn connections_retransmissions_and_stray_segments_are_counted() -> Result<()> {
         ensure!(runs(&bench)? == 1, "{} runs after a SYN", runs(&bench)?);
         drop(vanished);
         let again = wire.syn(from, to)?;
-        wait::pause(std::time::Duration::from_millis(100));
+        wait::pause(100 * MS);
         ensure!(
             runs(&bench)? == 1,
             "{} runs after the SYN came again",
@@ -56,7 +57,7 @@ fn connections_retransmissions_and_stray_segments_are_counted() -> Result<()> {
         );
 
         // A segment of a connection that is gone is looked up as if it were new, and reset.
-        server.set_linger(Some(std::time::Duration::ZERO))?;
+        server.set_linger(Some(Duration::ZERO))?;
         drop(server);
         ensure!(client.recv_data(SOON)? == Reply::Reset, "no reset");
         client.send(b"too late")?;
@@ -68,10 +69,11 @@ fn connections_retransmissions_and_stray_segments_are_counted() -> Result<()> {
         ensure!(outcomes.runs == 3 && outcomes.selected == 3, "{outcomes:?}");
         let given = bench.given(&[slot])?;
         ensure!(given == (3, 0), "{given:?}");
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
+#[test]
 fn without_a_table_the_kernel_chooses_and_that_is_counted() -> Result<()> {
     let mut bench = Bench::new()?;
     let (first, address) = bench.listen(0, any(Family::V4))?;
@@ -102,6 +104,7 @@ fn without_a_table_the_kernel_chooses_and_that_is_counted() -> Result<()> {
     Ok(())
 }
 
+#[test]
 fn an_endpoint_that_the_table_leaves_out_is_the_kernels() -> Result<()> {
     let mut bench = Bench::new()?;
     let (web, address) = bench.listen(0, any(Family::V4))?;
@@ -129,6 +132,7 @@ fn an_endpoint_that_the_table_leaves_out_is_the_kernels() -> Result<()> {
     Ok(())
 }
 
+#[test]
 fn when_all_of_a_table_are_gone_the_kernel_chooses_and_that_is_counted() -> Result<()> {
     let mut bench = Bench::new()?;
     let (old, address) = bench.listen(0, any(Family::V4))?;
@@ -145,14 +149,4 @@ fn when_all_of_a_table_are_gone_the_kernel_chooses_and_that_is_counted() -> Resu
         "{outcomes:?}"
     );
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        connections_retransmissions_and_stray_segments_are_counted
-        without_a_table_the_kernel_chooses_and_that_is_counted
-        an_endpoint_that_the_table_leaves_out_is_the_kernels
-        when_all_of_a_table_are_gone_the_kernel_chooses_and_that_is_counted
-    }
 }

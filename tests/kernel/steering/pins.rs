@@ -4,12 +4,13 @@ use std::fs;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use synflip_abi::{COUNTERS, MEMBERS, OUTCOMES, SOCKETS, TABLES};
+use synflip_bed::{Family, product::Pins};
 use synflip_bpf::{BpfError, Object, Steering};
 use synflip_plan::Table;
-use synflip_bed::Family;
 
-use super::{Bench, Pins, any, variant};
+use super::bench::{Bench, any, variant};
 
+#[test]
 fn a_table_with_a_dead_slot_is_refused_and_changes_nothing() -> Result<()> {
     let mut bench = Bench::new()?;
     let (first, address) = bench.listen(0, any(Family::V4))?;
@@ -56,12 +57,13 @@ fn a_table_with_a_dead_slot_is_refused_and_changes_nothing() -> Result<()> {
     Ok(())
 }
 
+#[test]
 fn pinned_maps_of_another_definition_are_refused() -> Result<()> {
     const MAPS: [&str; 5] = [TABLES, SOCKETS, MEMBERS, COUNTERS, OUTCOMES];
     for foreign in MAPS {
         for name in MAPS.into_iter().filter(|name| *name != foreign) {
             let pins = Pins::new()?;
-            let (from, to) = (pins.0.join("from"), pins.0.join("to"));
+            let (from, to) = (pins.path().join("from"), pins.path().join("to"));
             drop(Steering::open(from.clone(), Object::default(), variant()?)?);
             fs::create_dir(&to)?;
             fs::rename(from.join(foreign), to.join(name))
@@ -80,6 +82,7 @@ fn pinned_maps_of_another_definition_are_refused() -> Result<()> {
     Ok(())
 }
 
+#[test]
 fn a_service_is_found_again_through_its_pins() -> Result<()> {
     let mut bench = Bench::new()?;
     let (first, address) = bench.listen(0, any(Family::V4))?;
@@ -122,14 +125,5 @@ fn expect_gone(result: Result<(), BpfError>, expected: u32) -> Result<()> {
     match result {
         Err(BpfError::ListenerGone { slot }) if slot == expected => Ok(()),
         other => bail!("slot {expected}: {other:?}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        a_table_with_a_dead_slot_is_refused_and_changes_nothing
-        pinned_maps_of_another_definition_are_refused
-        a_service_is_found_again_through_its_pins
     }
 }

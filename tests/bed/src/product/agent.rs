@@ -6,10 +6,7 @@ use std::{
     os::unix::{net::UnixStream, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::{
     Netns,
-    product::{Store, program},
+    product::{Pins, Store, program},
     wait,
 };
 
@@ -44,7 +41,7 @@ pub struct Options {
 pub struct Agent {
     child: Child,
     dir: TempDir,
-    bpffs: PathBuf,
+    pins: Pins,
     options: Options,
 }
 
@@ -64,18 +61,13 @@ impl Agent {
     ///
     /// When it does not answer, with its log.
     pub fn start_with(netns: &Netns, options: Options) -> Result<Self> {
-        static LAST: AtomicU32 = AtomicU32::new(0);
-        let number = LAST.fetch_add(1, Relaxed);
         let dir = tempfile::tempdir().context("make a directory for the agent's socket")?;
-        synflip_bpf::prepare_bpffs(Path::new(synflip_bpf::DEFAULT_BPFFS))?;
-        let name = format!("synflip-test-{}-{number}", std::process::id());
-        let bpffs = Path::new(synflip_bpf::DEFAULT_BPFFS).join(name);
-        fs::create_dir(&bpffs).with_context(|| format!("create {}", bpffs.display()))?;
-        let child = launch(netns, dir.path(), &bpffs, &options)?;
+        let pins = Pins::new()?;
+        let child = launch(netns, dir.path(), pins.path(), &options)?;
         let mut agent = Self {
             child,
             dir,
-            bpffs,
+            pins,
             options,
         };
         agent.wait_until_it_answers()?;
@@ -114,7 +106,7 @@ impl Agent {
 
     fn launch(&mut self, netns: &Netns) -> Result<()> {
         self.kill(Signal::KILL)?;
-        self.child = launch(netns, self.dir.path(), &self.bpffs, &self.options)?;
+        self.child = launch(netns, self.dir.path(), self.pins.path(), &self.options)?;
         Ok(())
     }
 
@@ -171,7 +163,7 @@ impl Agent {
 
     /// The directory of its pins.
     pub fn bpffs(&self) -> &Path {
-        &self.bpffs
+        self.pins.path()
     }
 
     /// Its process id.
@@ -260,7 +252,6 @@ impl Drop for Agent {
         // Best effort: a test that fails must still show its own error.
         drop(self.child.kill());
         drop(self.child.wait());
-        drop(fs::remove_dir_all(&self.bpffs));
     }
 }
 

@@ -1,6 +1,9 @@
 //! How does a test ask an agent for something? As operators do, or over its socket.
 
-use std::process::{Command, Output, Stdio};
+use std::{
+    os::unix::process::CommandExt as _,
+    process::{Command, Output, Stdio},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use synflip_wire::{Certificate, Committed, ServiceStatus, Status};
@@ -59,8 +62,7 @@ impl Agent {
     ///
     /// When it cannot be started; its exit code is part of the answer.
     pub fn cli(&self, args: &[&str]) -> Result<Cli> {
-        let output = self.command(args)?.output().context("run synflip")?;
-        Ok(Cli::from(output))
+        Cli::of(&mut self.command(args)?)
     }
 
     /// Runs a command to its good end.
@@ -154,6 +156,29 @@ impl Agent {
         Ok(())
     }
 }
+
+impl Cli {
+    /// Runs a command and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn of(command: &mut Command) -> Result<Self> {
+        Ok(command.output().context("run a command")?.into())
+    }
+
+    /// The same as a user without any privilege.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn of_nobody(command: &mut Command) -> Result<Self> {
+        Self::of(command.uid(NOBODY).gid(NOBODY))
+    }
+}
+
+/// A user, and a group, without any privilege.
+pub const NOBODY: u32 = 65534;
 
 impl From<Output> for Cli {
     fn from(output: Output) -> Self {

@@ -62,9 +62,10 @@ struct Shared {
     stop: AtomicBool,
     end: Instant,
     sent: AtomicU64,
+    answered: AtomicU64,
     rst: AtomicU64,
     /// One bit per SYN, set by its SYN-ACK.
-    answered: Vec<AtomicU64>,
+    answers: Vec<AtomicU64>,
 }
 
 impl Flood {
@@ -87,8 +88,9 @@ impl Flood {
             stop: AtomicBool::new(false),
             end: started + limit,
             sent: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             rst: AtomicU64::new(0),
-            answered: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            answers: (0..words).map(|_| AtomicU64::new(0)).collect(),
         });
         let mut flood = Self {
             shared,
@@ -141,20 +143,18 @@ impl Flood {
         }
         let elapsed = self.started.elapsed();
         let shared = &self.shared;
+        let sent = shared.sent.load(Relaxed);
+        let all_have_come = || shared.answered.load(Relaxed) + shared.rst.load(Relaxed) >= sent;
         shared.receive()?;
-        while shared
-            .tun
-            .wait(Instant::now() + settle())
-            .context("wait for late answers")?
+        while !all_have_come()
+            && shared
+                .tun
+                .wait(Instant::now() + settle())
+                .context("wait for late answers")?
         {
             shared.receive()?;
         }
-        let sent = shared.sent.load(Relaxed);
-        let bits = shared
-            .answered
-            .iter()
-            .map(|word| u64::from(word.load(Relaxed).count_ones()));
-        let answered = bits.sum();
+        let answered = shared.answered.load(Relaxed);
         let lost = sent - answered;
         let rst = shared.rst.load(Relaxed);
         Ok(FloodReport {
@@ -197,14 +197,15 @@ impl Shared {
     }
 
     fn receive(&self) -> Result<()> {
-        let mut buffer = [0; Tun::MTU];
+        let (mut buffer, mut answered) = ([0; Tun::MTU], 0);
         while let Some(length) = self.tun.read(&mut buffer).context("read the wire")? {
             match self.template.answer(&buffer[..length]) {
                 Some(Answer::SynAck(number)) => {
                     let word = usize::try_from(number / 64).context("number of a SYN")?;
-                    if let Some(word) = self.answered.get(word) {
-                        word.fetch_or(1 << (number % 64), Relaxed);
-                    }
+                    let bit = 1 << (number % 64);
+                    // A repeated answer is no other one.
+                    let is_first = |word: &AtomicU64| word.fetch_or(bit, Relaxed) & bit == 0;
+                    answered += u64::from(self.answers.get(word).is_some_and(is_first));
                 }
                 Some(Answer::Reset) => {
                     self.rst.fetch_add(1, Relaxed);
@@ -212,6 +213,7 @@ impl Shared {
                 None => {}
             }
         }
+        self.answered.fetch_add(answered, Relaxed);
         Ok(())
     }
 }

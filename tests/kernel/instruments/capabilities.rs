@@ -5,6 +5,7 @@ use std::env;
 use anyhow::{Result, ensure};
 use synflip_bed::capability::{declared_missing, has};
 
+#[test]
 fn the_kernel_has_what_it_is_not_declared_to_lack() -> Result<()> {
     for capability in ["migration", "migration_wakes", "expedited_commit", "netem"] {
         let (found, missing) = (has(capability)?, declared_missing(capability));
@@ -17,11 +18,4 @@ fn the_kernel_has_what_it_is_not_declared_to_lack() -> Result<()> {
         );
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    synflip_bed::promises! {
-        the_kernel_has_what_it_is_not_declared_to_lack
-    }
 }
