@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -196,18 +196,24 @@ impl Found {
     }
 }
 
-/// The number in the list that a test's name begins with: `A1` for `a01_…`.
+/// The number in the list that a test's name begins with: `A1` for `a01_…`, `A4b` for `a04b_…`.
 fn number(name: &str) -> String {
     let name = name.rsplit("::").next().unwrap_or(name);
-    let number = name.split('_').next().unwrap_or(name).to_uppercase();
+    let number = name.split('_').next().unwrap_or(name);
     let digits = number.trim_start_matches(|c: char| !c.is_ascii_digit());
     let section = number.strip_suffix(digits).unwrap_or_default();
-    format!("{section}{}", digits.trim_start_matches('0'))
+    format!(
+        "{}{}",
+        section.to_uppercase(),
+        digits.trim_start_matches('0')
+    )
 }
 
 fn print(found: &[Found]) {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(WIDTH);
     table.set_header(["hazard", "seen", "expected", "seconds"]);
     for one in found {
         let expected = if one.passed { "yes" } else { "NO" };
@@ -285,6 +291,9 @@ const AT_A_TIME: usize = 4;
 /// How long one may take, on a slow machine.
 const LIMIT: Duration = Duration::from_secs(180);
 
+/// Columns of the table, whose sentences are broken into lines.
+const WIDTH: u16 = 120;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,6 +301,7 @@ mod tests {
     #[test]
     fn a_test_has_the_number_of_its_hazard() {
         assert_eq!(number("a01_dead::a01_the_corpse"), "A1");
+        assert_eq!(number("a04_missing::a04b_a_part"), "A4b");
         assert_eq!(number("c10_metrics::c10_what_lacks"), "C10");
     }
 }

@@ -1,11 +1,14 @@
 //! How does a test run one generation of a server?
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     io::{BufRead as _, BufReader},
     net::SocketAddr,
-    os::unix::process::ExitStatusExt as _,
-    path::PathBuf,
+    os::unix::{
+        fs::PermissionsExt as _,
+        process::{CommandExt as _, ExitStatusExt as _},
+    },
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::mpsc,
     thread,
@@ -47,6 +50,8 @@ pub struct Spec {
     pub ledger: Option<PathBuf>,
     /// The program, which has the arguments of `synflip-server`.
     pub program: String,
+    /// The user and the group that it runs as, if not as this process does.
+    pub uid: Option<u32>,
 }
 
 impl Spec {
@@ -61,6 +66,7 @@ impl Spec {
             args: Vec::new(),
             ledger: None,
             program: "synflip-server".into(),
+            uid: None,
         }
     }
 
@@ -68,6 +74,13 @@ impl Spec {
     #[must_use]
     pub fn joins(mut self, generation: &str) -> Self {
         self.joins = Some(generation.into());
+        self
+    }
+
+    /// Has another user run it, in the group of the same number.
+    #[must_use]
+    pub fn uid(mut self, uid: u32) -> Self {
+        self.uid = Some(uid);
         self
     }
 
@@ -148,6 +161,11 @@ impl Generation {
 
     fn launch(netns: &Netns, mut command: Command, spec: &Spec) -> Result<Self> {
         let ledger = spec.ledger.as_deref().map(Ledger::create).transpose()?;
+        // Where any user may execute it, until it runs.
+        let copy = spec.uid.map(|_| tempfile::tempdir()).transpose()?;
+        if let (Some(uid), Some(dir)) = (spec.uid, &copy) {
+            command = as_user(&command, uid, dir.path())?;
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = netns.spawn(&mut command).context("start a server")?;
         let stdin = child.stdin.take();
@@ -269,6 +287,16 @@ fn command(spec: &Spec) -> Result<Command> {
     }
     command.args(&spec.args);
     Ok(command)
+}
+
+/// The same command, for another user and in the group of the same number.
+fn as_user(command: &Command, uid: u32, dir: &Path) -> Result<Command> {
+    fs::set_permissions(dir, Permissions::from_mode(0o755))?;
+    let program = dir.join("server");
+    fs::copy(command.get_program(), &program).context("copy the program")?;
+    let mut theirs = Command::new(program);
+    theirs.args(command.get_args()).uid(uid).gid(uid);
+    Ok(theirs)
 }
 
 /// Reads lines on a thread of its own, so that waiting for one can have a deadline.
