@@ -6,13 +6,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::{
-    cargo::{cargo, output, quietly, root, target_dir},
-    hazards::{directory, executables},
-};
+use crate::cargo::{cargo, output, quietly, root, target_dir};
 
 /// Builds the programs of a commit; returns where they are.
 ///
@@ -32,7 +29,15 @@ pub(crate) fn programs(commit: &str) -> Result<PathBuf> {
         .arg("--target-dir")
         .arg(dir.join("target"))
         .args(programs_in(&tree)?);
-    directory(&executables(&mut command)?)
+    let said = output(command.arg("--message-format=json-render-diagnostics"))?;
+    for message in said.lines() {
+        let message: Value = serde_json::from_str(message).context("cargo printed no JSON")?;
+        if let Some(program) = message["executable"].as_str() {
+            let dir = Path::new(program).parent();
+            return Ok(dir.context("a program is in no directory")?.to_owned());
+        }
+    }
+    bail!("cargo has built no program")
 }
 
 /// The whole name of a commit.
