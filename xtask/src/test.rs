@@ -125,8 +125,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     })
 }
 
-/// How many tests to run beside each other. Those of the kernel and the hazards mostly wait, for its timers or
-/// for a line with a round trip; the end-to-end tests are load.
+/// How many tests to run beside each other. Those of the kernel mostly wait, for its timers or
+/// for a line with a round trip, and so do the hazards; the end-to-end tests are load.
 pub(crate) fn at_a_time(program: TestProgram) -> usize {
     match program {
         TestProgram::Kernel | TestProgram::Hazards => {
