@@ -28,8 +28,6 @@ pub(crate) struct Binaries {
 pub(crate) enum TestProgram {
     /// `tests/kernel`
     Kernel,
-    /// `tests/kernel/hazards`
-    Hazards,
     /// The end-to-end tests of `tests/lab`.
     E2e,
 }
@@ -39,14 +37,13 @@ impl TestProgram {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Kernel => "kernel",
-            Self::Hazards => "hazards",
             Self::E2e => "e2e",
         }
     }
 
     fn package(self) -> &'static str {
         match self {
-            Self::Kernel | Self::Hazards => "synflip-kernel-tests",
+            Self::Kernel => "synflip-kernel-tests",
             Self::E2e => "synflip-lab",
         }
     }
@@ -66,8 +63,7 @@ impl Binaries {
             .arg("--target-dir")
             .arg(target_dir()?.join("static"))
             .args(["-p", "synflip-init", "-p", "synflip-cli"])
-            .args(["-p", "synflip-bed", "-p", "synflip-lab"])
-            .args(["-p", "synflip-hazard-server", "--bins"])
+            .args(["-p", "synflip-bed", "-p", "synflip-lab", "--bins"])
             .arg("--message-format=json-render-diagnostics");
         for test in tests {
             command.args(["-p", test.package(), "--test", test.name()]);

@@ -126,12 +126,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// How many tests to run beside each other. Those of the kernel mostly wait, for its timers or
-/// for a line with a round trip, and so do the hazards; the end-to-end tests are load.
-pub(crate) fn at_a_time(program: TestProgram) -> usize {
+/// for a line with a round trip; the end-to-end tests are load.
+fn at_a_time(program: TestProgram) -> usize {
     match program {
-        TestProgram::Kernel | TestProgram::Hazards => {
-            2 * thread::available_parallelism().map_or(1, usize::from)
-        }
+        TestProgram::Kernel => 2 * thread::available_parallelism().map_or(1, usize::from),
         TestProgram::E2e => 1,
     }
 }
