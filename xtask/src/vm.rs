@@ -45,7 +45,9 @@ pub(crate) fn matrix(
     let lab = Lab::open(names, &[TestProgram::Kernel])?;
     let program = lab.programs.test(TestProgram::Kernel)?;
     let tests = suite::list(program, only)?;
-    suite::ensure_any(&tests, only)?;
+    if tests.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
     let jobs = suite::jobs(&tests, Path::new(initramfs::KERNEL_TESTS), &lab.kernels);
     let at_once = thread::available_parallelism().map_or(1, usize::from);
     let results = each(&lab.machines, at_once, |kernel| -> Result<OnKernel> {
