@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     cargo::{cargo, output, quietly, root, target_dir},
-    hazards::{directory, executables},
+    hazards::executable,
 };
 
 /// Builds the programs of a commit; returns where they are.
@@ -32,7 +32,9 @@ pub(crate) fn programs(commit: &str) -> Result<PathBuf> {
         .arg("--target-dir")
         .arg(dir.join("target"))
         .args(programs_in(&tree)?);
-    directory(&executables(&mut command)?)
+    let program = executable(&mut command)?;
+    let dir = program.parent().context("a program is in no directory")?;
+    Ok(dir.to_owned())
 }
 
 /// The whole name of a commit.

@@ -83,6 +83,13 @@ impl Setup {
         self
     }
 
+    /// With an agent that has CAP_BPF and CAP_NET_ADMIN, and no other capability.
+    #[must_use]
+    pub fn agent_least_privileged(mut self) -> Self {
+        self.agent.least_privilege = true;
+        self
+    }
+
     /// With systemd's descriptor store for the agent.
     #[must_use]
     pub fn store(mut self, store: &Arc<Store>) -> Self {

@@ -11,6 +11,7 @@
 
 mod bare;
 mod black_box;
+mod findings;
 mod open;
 mod peer;
 mod verdict;
@@ -48,3 +49,19 @@ mod b06_status_shows_everything;
 mod b07_established_connections_cost;
 mod b08_as_many_generations_as_there_may_be;
 mod b09_foreign_pins;
+mod c01_exit_code_after_the_commit;
+mod c02_owner_is_who_adopts;
+mod c03_restart_with_two_capabilities;
+mod c04_socket_is_roots_again;
+mod c05_names_are_refused;
+mod c06_flip_cannot_be_waited_for;
+mod c07_adopted_server_does_not_close;
+mod c08_deadline_blames_a_client;
+mod c09_status_keeps_quiet;
+mod c10_metrics_lack_what_matters;
+mod c11_agent_starts_anywhere;
+mod c12_custody_keeps_a_namespace;
+mod c13_addresses_are_never_forgotten;
+mod c14_one_worker_is_enough;
+mod c15_adopt_returns_too_early;
+mod c16_adopt_says_what_is_not_so;

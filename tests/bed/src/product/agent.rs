@@ -11,7 +11,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+    thread::{CapabilitySet, remove_capability_from_bounding_set},
+};
 use tempfile::TempDir;
 
 use crate::{
@@ -34,6 +38,8 @@ pub struct Options {
     pub outside: bool,
     /// Where it keeps descriptors that outlive it.
     pub store: Option<Arc<Store>>,
+    /// Give it the only capabilities that it needs: CAP_BPF and CAP_NET_ADMIN.
+    pub least_privilege: bool,
 }
 
 /// An agent with a socket and pins of its own, killed and cleaned up when dropped.
@@ -259,6 +265,19 @@ fn socket(dir: &Path) -> PathBuf {
     dir.join("agent.sock")
 }
 
+/// Leaves this thread's children no capability but those that an agent needs.
+fn drop_capabilities() -> io::Result<()> {
+    let kept = CapabilitySet::BPF | CapabilitySet::NET_ADMIN;
+    for capability in CapabilitySet::all().difference(kept) {
+        match remove_capability_from_bounding_set(capability) {
+            // A kernel that does not know it cannot give it either.
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
 fn launch(netns: &Netns, dir: &Path, bpffs: &Path, options: &Options) -> Result<Child> {
     let log = File::options()
         .create(true)
@@ -289,7 +308,12 @@ fn launch(netns: &Netns, dir: &Path, bpffs: &Path, options: &Options) -> Result<
     let started: io::Result<Child> = if options.outside {
         command.spawn()
     } else {
-        netns.spawn(&mut command)
+        netns.run(|| {
+            if options.least_privilege {
+                drop_capabilities()?;
+            }
+            command.spawn()
+        })
     };
     let started = started.context("start the agent")?;
     if let Some((store, to)) = passing {

@@ -1,9 +1,14 @@
 //! How does a test run one generation of a server?
 
 use std::{
+    fs::{self, Permissions},
     io::{BufRead as _, BufReader},
     net::SocketAddr,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{
+        fs::PermissionsExt as _,
+        process::{CommandExt as _, ExitStatusExt as _},
+    },
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::mpsc,
     thread,
@@ -43,6 +48,8 @@ pub struct Spec {
     pub ledger: bool,
     /// The program, which has the arguments of `synflip-server`.
     pub program: String,
+    /// The user and the group that it runs as, if not as this process does.
+    pub uid: Option<u32>,
 }
 
 impl Spec {
@@ -57,6 +64,7 @@ impl Spec {
             args: Vec::new(),
             ledger: false,
             program: "synflip-server".into(),
+            uid: None,
         }
     }
 
@@ -64,6 +72,13 @@ impl Spec {
     #[must_use]
     pub fn joins(mut self, generation: &str) -> Self {
         self.joins = Some(generation.into());
+        self
+    }
+
+    /// Has another user run it, in the group of the same number.
+    #[must_use]
+    pub fn uid(mut self, uid: u32) -> Self {
+        self.uid = Some(uid);
         self
     }
 
@@ -158,6 +173,11 @@ impl Generation {
             Ledger::create(file.path())
         });
         let ledger = ledger.transpose()?;
+        // Where any user may execute it, until it runs.
+        let copy = spec.uid.map(|_| tempfile::tempdir()).transpose()?;
+        if let (Some(uid), Some(dir)) = (spec.uid, &copy) {
+            command = as_user(&command, uid, dir.path())?;
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = netns.spawn(&mut command).context("start a server")?;
         let stdin = child.stdin.take();
@@ -274,6 +294,16 @@ fn command(spec: &Spec) -> Result<Command> {
     }
     command.args(&spec.args);
     Ok(command)
+}
+
+/// The same command, for another user and in the group of the same number.
+fn as_user(command: &Command, uid: u32, dir: &Path) -> Result<Command> {
+    fs::set_permissions(dir, Permissions::from_mode(0o755))?;
+    let program = dir.join("server");
+    fs::copy(command.get_program(), &program).context("copy the program")?;
+    let mut theirs = Command::new(program);
+    theirs.args(command.get_args()).uid(uid).gid(uid);
+    Ok(theirs)
 }
 
 /// Reads what a process prints on a thread of its own, so that waiting for one can have a deadline.

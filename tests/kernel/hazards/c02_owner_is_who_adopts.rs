@@ -1,0 +1,52 @@
+//! C2: who adopts a server, and not whoever runs it, owns the service.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt as _, chown},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use synflip_bed::{Fixture, wait::SECOND};
+
+use crate::{
+    black_box::{Operate as _, adopted, ask, works},
+    safe_if,
+    verdict::{Verdict, hazard},
+};
+
+#[test]
+fn c02_root_owns_what_root_adopts() -> Result<()> {
+    hazard("C2", || {
+        let fixture = Fixture::new()?;
+        share_socket(&fixture)?;
+        let _old = adopted(&fixture, &fixture.spec(1, 2).uid(USER))?;
+        let service = fixture
+            .agent
+            .wait_until("gen1 works", |service| works(service, "gen1"))?;
+        let owner = &service["owner_uid"];
+        let next = fixture.start(&fixture.spec(2, 2).uid(USER));
+        let refused = format!("belongs to uid {owner}; uid {USER} may not change it");
+        if let Err(error) = &next
+            && !format!("{error:#}").contains(&refused)
+        {
+            return next.map(|_| Verdict::Safe);
+        }
+        safe_if!(
+            next.is_ok(),
+            "a server of uid {USER} that root has adopted belongs to uid {owner}: the next \
+             version is refused and does not start"
+        );
+        ensure!(ask(&fixture.net, 4, SECOND)?.lost() == 0, "nobody answers");
+        Ok(Verdict::Safe)
+    })
+}
+
+/// Lets the members of the user's group use the agent's socket.
+fn share_socket(fixture: &Fixture) -> Result<()> {
+    let socket = fixture.agent.socket();
+    let dir = socket.parent().context("a socket is in a directory")?;
+    fs::set_permissions(dir, Permissions::from_mode(0o755))?;
+    chown(&socket, None, Some(USER)).context("give the socket to a group")
+}
+
+const USER: u32 = 1000;
