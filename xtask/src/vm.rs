@@ -45,6 +45,9 @@ pub(crate) fn matrix(
     let lab = Lab::open(names, &[TestProgram::Kernel])?;
     let program = lab.programs.test(TestProgram::Kernel)?;
     let tests = suite::list(program, only)?;
+    if only.is_empty() {
+        lab.kernels.ensure_alone_exist(&tests)?;
+    }
     if tests.is_empty() {
         return Ok((Vec::new(), Vec::new()));
     }
