@@ -11,7 +11,6 @@
 //! * [`product`]: the agent, the command line, and generations of a server, as processes
 //! * [`load`]: a load generator which accounts for every connection
 //! * [`raw`]: a TCP client made of single segments, and a SYN flood
-//! * [`plain`]: the server that restarts the ordinary way, and loses connections
 //! * [`wait`]: waiting for an event, with a deadline
 //! * [`capability`]: what the kernel under test lacks, and whether that is declared
 //!
@@ -40,7 +39,6 @@ mod netlink;
 pub mod netns;
 pub mod network;
 mod note;
-pub mod plain;
 mod priority;
 pub mod product;
 mod qdisc;

@@ -5,7 +5,6 @@ use rustix::process::Signal;
 use synflip_bed::{
     Family, Fixture, Line, Setup, capability,
     product::{Drained, Generation, Spec},
-    wait::SOON,
 };
 use synflip_wire::{DrainEnd, Event, Phase};
 
@@ -81,8 +80,7 @@ fn what_is_pending_on_a_killed_server_is_handed_over() -> Result<()> {
             ended(&flip.drained()?)?;
             fixture.wait_gone("gen1")?;
             fixture.agent.check_counters()?;
-            new.signal(Signal::TERM)?;
-            let exit = new.wait_exit(SOON)?;
+            let exit = new.stop()?;
             ensure!(exit.served == Points::COUNT as u64, "{exit:?}");
             Ok(())
         })

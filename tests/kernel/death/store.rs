@@ -99,8 +99,7 @@ fn the_store_has_what_the_agent_holds_and_nothing_else() -> Result<()> {
             stores(&fixture, &store, 2 + tombstones)?;
             old = new;
         }
-        old.signal(Signal::TERM)?;
-        old.wait_exit(SOON)?;
+        old.stop()?;
         stores(&fixture, &store, 0)
     })
 }

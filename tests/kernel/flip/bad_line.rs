@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use synflip_bed::{
     Family, Line, Netem, Netns, Setup, capability, link,
     load::{self, Config},
-    note, plain,
+    note,
     wait::{self, MS, SECOND},
 };
 
@@ -118,7 +118,7 @@ fn a_line_of_the_kernels_own_loses_nothing_by_itself() -> Result<()> {
             .family(family)
             .line(Line::Veth(None))
             .network()?;
-        let plain = plain::Server::start(&net.server, net.address, 2, 1)?;
+        let plain = net.plain(&net.spec(1, 2))?;
         let config = Config::closed(net.address, 8, SECOND / 5);
         let report = net
             .client

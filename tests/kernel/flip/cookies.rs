@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use rustix::process::Signal;
 use synflip_bed::{Family, Line, Setup, network::complete, wait::SOON};
 use synflip_wire::Phase;
 
@@ -33,8 +32,7 @@ fn a_cookie_is_good_for_the_next_generation() -> Result<()> {
         }
         // Each SYN and each ACK of a cookie runs the program.
         fixture.check_steered(2 * COOKIES)?;
-        new.signal(Signal::TERM)?;
-        let exit = new.wait_exit(SOON)?;
+        let exit = new.stop()?;
         ensure!(exit.served == COOKIES, "{exit:?}");
         Ok(())
     })

@@ -47,8 +47,7 @@ fn two_generations_drain_at_one_time() -> Result<()> {
     ensure!(report.by_generation.keys().eq([&3]), "{report:?}");
     let status = fixture.agent.service()?;
     ensure!(find(&status, "gen1").is_none(), "gen1 is still there");
-    third.signal(Signal::TERM)?;
-    third.wait_exit(SOON)?;
+    third.stop()?;
     Ok(())
 }
 

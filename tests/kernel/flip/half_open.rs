@@ -2,7 +2,6 @@
 //! began on, and the drain is not over before that.
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::process::Signal;
 use synflip_bed::{
     Family, Line, Setup,
     network::complete,
@@ -58,8 +57,7 @@ fn a_half_open_handshake_dies_with_a_plain_server() -> Result<()> {
         let old = net.plain(&net.spec(1, 3))?;
         let mut held = net.half_open(1)?;
         let _new = net.plain(&net.spec(2, 2))?;
-        old.signal(Signal::TERM)?;
-        old.wait_exit(SOON)?;
+        old.stop()?;
         let survived = held.iter_mut().any(|half_open| complete(half_open).is_ok());
         ensure!(!survived, "what plain servers serve too proves nothing");
         Ok(())

@@ -63,8 +63,7 @@ fn a_queue_dies_with_a_plain_server() -> Result<()> {
         let old = net.plain(&net.spec(1, 3).arg("--stop-accepting"))?;
         let clients = net.clients(QUEUED)?;
         let _new = net.plain(&net.spec(2, 2))?;
-        old.signal(Signal::TERM)?;
-        old.wait_exit(SOON)?;
+        old.stop()?;
         let lost = clients.into_iter().filter_map(|one| answered(one).err());
         let lost = lost.count();
         note(&format!(

@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, fs, net::SocketAddr, ops::RangeInclusive, time:
 
 use anyhow::{Context as _, Result, ensure};
 use rand::{RngExt as _, rngs::SmallRng, seq::IteratorRandom as _};
-use rustix::process::Signal;
 use synflip_bed::{
     Delay, Family, Line, Network, Setup, link,
     load::{self, Config, Outcome, Report, Sample},
@@ -102,8 +101,7 @@ impl Restarts {
             let accounts = || format!("{service:?}\n{report:?}");
             ensure!(report.lost == 0, "lost {}: {}", report.lost, accounts());
             fixture.check_steered(report.ok).with_context(accounts)?;
-            last.signal(Signal::TERM)?;
-            served.insert(self.flips + 1, last.wait_exit(SOON)?.served);
+            served.insert(self.flips + 1, last.stop()?.served);
             self.check(&fixture.net, &report, service.epoch, &served)
                 .with_context(accounts)?;
             for sample in samples.iter().filter(|one| one.outcome == Outcome::Ok) {
@@ -159,10 +157,7 @@ impl Restarts {
         with_seed(|rng| {
             let net = self.setup(rng).network()?;
             let start = |spec: &Spec| net.plain(spec);
-            let hand_over = |old: Generation, _: &Spec| {
-                old.signal(Signal::TERM)?;
-                old.wait_exit(SOON).map(drop)
-            };
+            let hand_over = |old: Generation, _: &Spec| old.stop().map(drop);
             let (report, ..) = self.follow(&net, rng, restarts, start, hand_over)?;
             note(&format!(
                 "{:?} without steering: {restarts} restarts, {} connections, {} lost",

@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use synflip_bed::{
     Family, Netns, Tun,
     capability::{is_slow, scaled},
-    note, plain,
+    note,
+    product::{Generation, Spec},
     raw::{self, Flood},
     wait::{self, SECOND, SOON},
 };
@@ -38,7 +39,8 @@ fn a_flood_of_a_plain_listener_is_answered_in_full() -> Result<()> {
         let netns = Netns::new()?;
         netns.sysctl("net.ipv4.tcp_syncookies", "2")?;
         let to = SocketAddr::new(raw::flood::server(family), 4000);
-        let server = plain::Server::start(&netns, (unspecified(family), 4000).into(), 2, 1)?;
+        let server =
+            Generation::start_plain(&netns, &Spec::new(1, (unspecified(family), 4000).into(), 2))?;
         let report = Flood::start(&netns, to, syns, 60 * SECOND)?.join()?;
         note(&format!(
             "{family:?} flood: {:.0} SYN/s, {report:?}",
@@ -66,7 +68,7 @@ fn a_flood_of_plain_restarts_finds_the_lost_syns() -> Result<()> {
     netns.sysctl("net.ipv4.tcp_syncookies", "2")?;
     let to = SocketAddr::new(raw::flood::server(Family::V4), 4000);
     let listen = (unspecified(Family::V4), 4000).into();
-    let mut server = plain::Server::start(&netns, listen, 1, 1)?;
+    let mut server = Generation::start_plain(&netns, &Spec::new(1, listen, 1))?;
     let flood = Flood::start(&netns, to, 50_000_000, 60 * SECOND)?;
     let busy = if is_slow() { 20_000 } else { 50_000 };
     for generation in 2..4 {
@@ -76,7 +78,7 @@ fn a_flood_of_plain_restarts_finds_the_lost_syns() -> Result<()> {
         server.stop()?;
         let sent = flood.sent();
         wait::until("SYNs that nobody listens to", SOON, || flood.sent() > sent)?;
-        server = plain::Server::start(&netns, listen, 1, generation)?;
+        server = Generation::start_plain(&netns, &Spec::new(generation, listen, 1))?;
     }
     let report = flood.stop()?;
     note(&format!("2 restarts with a gap: {report:?}"));

@@ -9,7 +9,6 @@ use anyhow::{Result, ensure};
 use synflip_bed::{
     Delay, Family, Line, Link, Network,
     capability::is_slow,
-    plain,
     wait::{self, MS, SOON},
 };
 
@@ -46,7 +45,7 @@ fn a_link_drops_the_share_asked_for() -> Result<()> {
         seed: 7,
     });
     let net = Network::new(Family::V4, line)?;
-    let _server = plain::Server::start(&net.server, net.address, 2, 1)?;
+    let _server = net.plain(&net.spec(1, 2))?;
     // No timeouts: a client waits as long as TCP takes to mend it.
     let load = net.load(64);
     let seen = || {

@@ -16,7 +16,7 @@ use synflip_bed::{
     capability::{is_slow, scaled},
     load::{self, Config, Mode, Outcome, Report},
     network::Samples,
-    note, plain,
+    note,
     wait::{self, MS, SECOND},
 };
 
@@ -30,7 +30,7 @@ fn nothing_is_lost_without_a_restart() -> Result<()> {
         (Family::V6, 20 * MS),
     ] {
         let net = Network::new(family, Line::Link(Delay::of(rtt)))?;
-        let server = plain::Server::start(&net.server, net.address, 4, 3)?;
+        let server = net.plain(&net.spec(3, 4))?;
         let load = net.load_with(Config::closed(net.address, 256, 60 * SECOND));
         load.more(enough)?;
         let report = load.finish()?;
@@ -47,7 +47,7 @@ fn nothing_is_lost_without_a_restart() -> Result<()> {
             report.by_generation.get(&3) == Some(&report.ok),
             "{report:?}"
         );
-        ensure!(served.answered == report.ok, "{served:?} but {report:?}");
+        ensure!(served.served == report.ok, "{served:?} but {report:?}");
     }
     Ok(())
 }
@@ -141,7 +141,7 @@ fn a_full_port_range_is_no_loss() -> Result<()> {
 #[test]
 fn the_open_loop_keeps_its_rate() -> Result<()> {
     let net = Network::new(Family::V4, Line::Link(Delay::of(MS)))?;
-    let _server = plain::Server::start(&net.server, net.address, 2, 1)?;
+    let _server = net.plain(&net.spec(1, 2))?;
     let samples = Samples::new()?;
     let config = Config {
         mode: Mode::Open {
@@ -194,11 +194,11 @@ fn the_open_loop_keeps_its_rate() -> Result<()> {
 #[test]
 fn plain_restarts_lose_connections() -> Result<()> {
     let net = Network::new(Family::V4, Line::Link(Delay::of(MS)))?;
-    let mut server = plain::Server::start(&net.server, net.address, 4, 1)?;
+    let mut server = net.plain(&net.spec(1, 4))?;
     let load = net.load_with(Config::closed(net.address, 256, 60 * SECOND));
     for generation in 2..22 {
         wait::pause(60 * MS);
-        let next = plain::Server::start(&net.server, net.address, 4, generation)?;
+        let next = net.plain(&net.spec(generation, 4))?;
         wait::pause(10 * MS);
         mem::replace(&mut server, next).stop()?;
     }

@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result, bail, ensure};
 use synflip_bed::{
     Family, Line, Network, Setup,
     network::{REQUEST, complete, generation_of},
-    plain,
     raw::{Reply, SynOptions},
     wait::{self, MS, SOON},
 };
@@ -15,7 +14,7 @@ use synflip_bed::{
 fn a_handshake_can_wait_half_a_second_for_its_ack() -> Result<()> {
     Family::both(|family| {
         let net = Network::new(family, Line::Raw)?;
-        let server = plain::Server::start(&net.server, net.address, 2, 5)?;
+        let server = net.plain(&net.spec(5, 2))?;
         let mut held = net.half_open(10)?;
         wait::pause(500 * MS);
         for half_open in &mut held {
@@ -24,7 +23,7 @@ fn a_handshake_can_wait_half_a_second_for_its_ack() -> Result<()> {
         // Too late: the listener of this one closes before its ACK.
         let mut late = net.half_open(1)?.remove(0);
         let served = server.stop()?;
-        ensure!(served.answered == 10, "{served:?}");
+        ensure!(served.served == 10, "{served:?}");
         late.ack()?;
         ensure!(late.recv_data(SOON)? == Reply::Reset, "no reset");
         let mut refused = net.raw()?.syn(net.fresh(), net.address)?;
@@ -42,7 +41,7 @@ fn fast_open_carries_data_in_the_syn() -> Result<()> {
             .line(Line::Raw)
             .sysctl("net.ipv4.tcp_fastopen", "1026")
             .network()?;
-        let _server = plain::Server::start(&net.server, net.address, 1, 5)?;
+        let _server = net.plain(&net.spec(5, 1))?;
         let ask = SynOptions {
             mss: Some(1400),
             fast_open: Some(Vec::new()),

@@ -1,7 +1,6 @@
 //! Promise: nothing is left of a service that is over.
 
 use anyhow::{Result, ensure};
-use rustix::process::Signal;
 use synflip_bed::{Fixture, wait::SOON};
 use synflip_bpf::service_dir;
 
@@ -20,8 +19,7 @@ fn an_agent_without_servers_holds_nothing() -> Result<()> {
         first.wait_exit(SOON)?;
         load.finish_unharmed()?;
         ensure!(pins.exists(), "round {round}: no pins");
-        second.signal(Signal::TERM)?;
-        second.wait_exit(SOON)?;
+        second.stop()?;
         fixture.wait_over()?;
         let now = fixture.agent.settled_fds()?;
         ensure!(

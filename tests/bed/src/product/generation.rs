@@ -244,6 +244,16 @@ impl Generation {
         }))
     }
 
+    /// Tells it to end, and waits until it has; returns what it said.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    pub fn stop(self) -> Result<Exit> {
+        self.signal(Signal::TERM)?;
+        self.wait_exit(SOON)
+    }
+
     /// Whether it has ended, without waiting.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|ended| ended.is_some())
