@@ -1,4 +1,4 @@
-//! What runs: the product, the demonstration and the kernel tests, built once.
+//! What runs: the product, the demonstration and the tests, built once.
 //!
 //! Static, so that the same files run here and in virtual machines, which have no libraries.
 
@@ -19,16 +19,42 @@ pub(crate) struct Binaries {
     pub(crate) init: PathBuf,
     /// The product and what tests start.
     pub(crate) programs: Vec<(String, PathBuf)>,
-    /// The test targets.
-    pub(crate) tests: Vec<(String, PathBuf)>,
+    /// The programs of tests that were asked for.
+    tests: Vec<(String, PathBuf)>,
+}
+
+/// A program of tests that run as processes of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TestProgram {
+    /// `tests/kernel`
+    Kernel,
+    /// The end-to-end tests of `tests/lab`.
+    E2e,
+}
+
+impl TestProgram {
+    /// What cargo calls the target.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::E2e => "e2e",
+        }
+    }
+
+    fn package(self) -> &'static str {
+        match self {
+            Self::Kernel => "synflip-kernel-tests",
+            Self::E2e => "synflip-lab",
+        }
+    }
 }
 
 impl Binaries {
-    /// Builds all programs, and those test targets.
+    /// Builds all programs, and those of tests.
     ///
     /// In a directory of their own: other flags would otherwise throw away what the ordinary
     /// build has made.
-    pub(crate) fn build(tests: &[String]) -> Result<Self> {
+    pub(crate) fn build(tests: &[TestProgram]) -> Result<Self> {
         let target = host_triple()?;
         let mut command = cargo();
         command
@@ -37,10 +63,10 @@ impl Binaries {
             .arg("--target-dir")
             .arg(target_dir()?.join("static"))
             .args(["-p", "synflip-init", "-p", "synflip-cli"])
-            .args(["-p", "synflip-tests", "--bins"])
+            .args(["-p", "synflip-bed", "-p", "synflip-lab", "--bins"])
             .arg("--message-format=json-render-diagnostics");
         for test in tests {
-            command.args(["--test", test]);
+            command.args(["-p", test.package(), "--test", test.name()]);
         }
         let built = command
             .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
@@ -57,6 +83,14 @@ impl Binaries {
             built.status
         );
         Self::read(&String::from_utf8_lossy(&built.stdout))
+    }
+
+    /// The file of a program of tests.
+    pub(crate) fn test(&self, wanted: TestProgram) -> Result<&Path> {
+        let name = wanted.name();
+        let found = self.tests.iter().find(|(test, _)| test == name);
+        let (_, file) = found.with_context(|| format!("cargo has not built {name}"))?;
+        Ok(file)
     }
 
     /// Where the programs are.
@@ -84,7 +118,6 @@ impl Binaries {
                 _ => {}
             }
         }
-        tests.sort();
         let init = init.context("cargo has not built synflip-init")?;
         Ok(Self {
             init,
@@ -108,7 +141,7 @@ mod tests {
     #[test]
     fn programs_and_tests_are_told_apart() {
         let messages = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"aya"},"executable":null}
-{"reason":"compiler-artifact","target":{"kind":["test"],"name":"flip"},"executable":"/t/deps/flip-1"}
+{"reason":"compiler-artifact","target":{"kind":["test"],"name":"kernel"},"executable":"/t/deps/kernel-1"}
 {"reason":"compiler-artifact","target":{"kind":["bin"],"name":"synflip-init"},"executable":"/t/synflip-init"}
 {"reason":"compiler-artifact","target":{"kind":["bin"],"name":"synflip"},"executable":"/t/synflip"}
 {"reason":"build-finished","success":true}"#;
@@ -118,9 +151,8 @@ mod tests {
             built.programs,
             [("synflip".to_owned(), PathBuf::from("/t/synflip"))]
         );
-        assert_eq!(
-            built.tests,
-            [("flip".to_owned(), PathBuf::from("/t/deps/flip-1"))]
-        );
+        let kernel = built.test(TestProgram::Kernel).unwrap();
+        assert_eq!(kernel, Path::new("/t/deps/kernel-1"));
+        assert!(built.test(TestProgram::E2e).is_err());
     }
 }

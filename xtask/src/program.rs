@@ -102,7 +102,7 @@ pub(crate) fn exec(program: &str, args: &[OsString]) -> Result<ExitCode> {
     let path = dir.join(program);
     ensure!(
         path.exists(),
-        "{} was not built: package synflip-tests has no binary {program}",
+        "{} was not built: no package has a binary {program}",
         path.display()
     );
     // Only returns if it fails.

@@ -4,7 +4,7 @@ use crate::program::Program;
 
 pub(crate) const PROGRAM: Program = Program {
     name: "synflip-run",
-    deadline_s: |_, kernels| Ok(kernels.deadline_s("run")),
+    deadline_s: |_, kernels| Ok(kernels.deadline_s("synflip-run")),
     // Kernels are compared, and with themselves.
     vm_defaults: &[("--baseline", "plain")],
     columns: &[

@@ -6,7 +6,7 @@ use crate::program::Program;
 
 pub(crate) const PROGRAM: Program = Program {
     name: "synflip-soak",
-    deadline_s: |args, kernels| Ok(minutes(args)? * 60 + kernels.deadline_s("soak")),
+    deadline_s: |args, kernels| Ok(minutes(args)? * 60 + kernels.deadline_s("synflip-soak")),
     vm_defaults: &[],
     columns: &[
         ("faults", "/faults/total"),

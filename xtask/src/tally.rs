@@ -1,19 +1,21 @@
-//! What test programs print, counted.
+//! What came of the tests, counted.
 
-use std::time::Duration;
+use std::ops::AddAssign;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-/// What came of one test target, or of one call of `cargo test`.
+use crate::cases::{TestRun, Verdict};
+
+/// What came of some tests that belong together.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) name: String,
     pub(crate) counts: Counts,
     pub(crate) success: bool,
-    pub(crate) took: Duration,
+    pub(crate) seconds: f64,
 }
 
-/// Tests that passed, failed and were skipped; one that skips itself counts as skipped only.
+/// Tests that passed, failed and were skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) passed: usize,
@@ -21,21 +23,35 @@ pub(crate) struct Counts {
     pub(crate) skipped: usize,
 }
 
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
 impl Counts {
-    /// Takes in one line of what `cargo test` prints.
-    fn read(&mut self, line: &str) {
-        // With --nocapture a test's own line may stand behind `test name ... `.
-        if line.starts_with("skipped: ") || line.contains(" ... skipped: ") {
-            self.skipped += 1;
-            self.passed = self.passed.saturating_sub(1);
-            return;
+    pub(crate) fn of(verdicts: impl Iterator<Item = Verdict>) -> Self {
+        let mut counts = Self::default();
+        for verdict in verdicts {
+            let count = match verdict {
+                Verdict::Ok => &mut counts.passed,
+                Verdict::Failed => &mut counts.failed,
+                Verdict::Skipped => &mut counts.skipped,
+            };
+            *count += 1;
         }
+        counts
+    }
+
+    /// Takes in a line of what `cargo test` prints, if it is one of those that count.
+    pub(crate) fn read(&mut self, line: &str) {
         let Some(result) = line.strip_prefix("test result: ") else {
             return;
         };
-        let fields = result.split(['.', ';']).map(str::trim);
-        for field in fields {
-            let Some((count, what)) = field.split_once(' ') else {
+        for field in result.split(['.', ';']) {
+            let Some((count, what)) = field.trim().split_once(' ') else {
                 continue;
             };
             let Ok(count) = count.parse::<usize>() else {
@@ -51,26 +67,34 @@ impl Counts {
     }
 }
 
-/// Counts what a test program has printed.
-pub(crate) fn count(lines: &[String]) -> Counts {
-    let mut counts = Counts::default();
-    // The results first: a skip is taken off what passed.
-    let (results, others): (Vec<_>, Vec<_>) = lines
-        .iter()
-        .partition(|line| line.starts_with("test result: "));
-    results
-        .into_iter()
-        .chain(others)
-        .for_each(|line| counts.read(line));
-    counts
+impl Outcome {
+    /// One for each group of tests.
+    pub(crate) fn groups(tier: &str, ran: &[TestRun]) -> Vec<Self> {
+        let mut names: Vec<&str> = ran.iter().map(TestRun::group).collect();
+        names.sort_unstable();
+        names.dedup();
+        let outcome = |name: &str| {
+            let of_group = || ran.iter().filter(|ran| ran.group() == name);
+            let counts = Counts::of(of_group().map(|ran| ran.verdict));
+            Self {
+                name: format!("{tier} {name}"),
+                counts,
+                success: counts.failed == 0,
+                seconds: of_group().map(|ran| ran.seconds).sum(),
+            }
+        };
+        names.into_iter().map(outcome).collect()
+    }
 }
 
-/// Prints one line per outcome.
+/// Prints a line per outcome, and behind them what they are together.
 pub(crate) fn print(ran: &[Outcome]) {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["target", "passed", "failed", "skipped", "seconds", ""]);
+    let mut sum = Counts::default();
     for outcome in ran {
+        sum += outcome.counts;
         let Counts {
             passed,
             failed,
@@ -81,8 +105,8 @@ pub(crate) fn print(ran: &[Outcome]) {
             passed.to_string(),
             failed.to_string(),
             skipped.to_string(),
-            format!("{:.1}", outcome.took.as_secs_f64()),
-            // Also a target that did not build or was killed, where no test is counted.
+            format!("{:.1}", outcome.seconds),
+            // Also what did not build or was killed, where no test is counted.
             if outcome.success {
                 String::new()
             } else {
@@ -93,7 +117,13 @@ pub(crate) fn print(ran: &[Outcome]) {
     for column in table.column_iter_mut().skip(1).take(4) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    println!("\n{table}");
+    println!("\n{table}\n");
+    let Counts {
+        passed,
+        failed,
+        skipped,
+    } = sum;
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
 }
 
 #[cfg(test)]
@@ -101,22 +131,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_add_up_over_results_and_skips() {
-        let lines = [
-            "test flip ... skipped: no CAP_BPF",
-            "ok",
-            "skipped: netem is missing",
+    fn the_results_of_cargo_test_add_up() {
+        let mut counts = Counts::default();
+        for line in [
+            "test flip ... ok",
             "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out",
             "test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out",
-        ];
-        let counts = count(&lines.map(str::to_owned));
-        assert_eq!(
-            counts,
-            Counts {
-                passed: 5,
-                failed: 3,
-                skipped: 3
-            }
-        );
+        ] {
+            counts.read(line);
+        }
+        let (passed, failed, skipped) = (counts.passed, counts.failed, counts.skipped);
+        assert_eq!((passed, failed, skipped), (7, 3, 1));
+    }
+
+    #[test]
+    fn tests_are_grouped_by_what_they_are_about() {
+        let ran = ["flip::b", "death::a", "flip::c"];
+        let ran = ran.map(|name| TestRun::unfinished(name.to_owned(), "no"));
+        let outcomes = Outcome::groups("kernel", &ran);
+        let names: Vec<_> = outcomes
+            .iter()
+            .map(|o| (o.name.as_str(), o.counts.failed))
+            .collect();
+        assert_eq!(names, [("kernel death", 1), ("kernel flip", 2)]);
+        assert!(!outcomes[0].success);
     }
 }

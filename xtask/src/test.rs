@@ -1,20 +1,21 @@
 //! `cargo xtask test`: each tier with what it needs, and a table of what came of it.
 
 use std::{
-    ffi::OsString,
-    io::{self, BufRead as _, BufReader, Read, Write},
-    path::{Path, PathBuf},
+    io::{BufRead as _, BufReader},
+    path::PathBuf,
     process::{Command, ExitCode, Stdio},
     thread,
     time::Instant,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    binaries::Binaries,
-    cargo::{cargo, need_root, output, root},
-    tally::{Outcome, count, print},
+    binaries::{Binaries, TestProgram},
+    cargo::{cargo, need_root},
+    cases::TestRun,
+    host, suite,
+    tally::{Counts, Outcome, print},
     vm,
 };
 
@@ -25,9 +26,9 @@ pub(crate) struct Args {
     /// With `vm`, or alone: only these kernels, such as 5.10,7.
     #[arg(long, value_name = "KERNEL", value_delimiter = ',')]
     vm: Vec<String>,
-    /// Only these targets of `tests/kernel` and `tests/e2e`, such as flip,crash.
-    #[arg(long, value_name = "TARGET", value_delimiter = ',')]
-    target: Vec<String>,
+    /// Only tests whose name contains one of these, such as half_open,death::
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
+    only: Vec<String>,
     /// With `vm`: write what passed on which kernel to a file, as a table in Markdown.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
@@ -39,6 +40,8 @@ enum Tier {
     Unit,
     /// One promise each, on this machine's kernel. Needs root.
     Kernel,
+    /// What is known to be worse than without synflip. Needs root.
+    Hazards,
     /// Real servers under load. Needs root.
     E2e,
     /// The kernel tests on other kernels, in virtual machines.
@@ -55,51 +58,57 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         eprintln!("error: --vm and --markdown are about the tier vm: `cargo xtask test vm …`");
         return Ok(ExitCode::from(2));
     }
+    if only == Some(Tier::Hazards) {
+        bail!("`cargo xtask test hazards` is not there yet");
+    }
     let wanted = |tier| only.is_none_or(|only| only == tier);
     // Said before anything is built.
     if wanted(Tier::Kernel) || wanted(Tier::E2e) {
         need_root("kernel and e2e tests (unlike `cargo xtask test unit`)")?;
     }
-    let host_may_lack = vm::Kernels::load()?.host_may_lack();
     let mut ran = Vec::new();
-    if wanted(Tier::Unit) {
-        let workspace = ["test", "--workspace", "--exclude", "synflip-tests"];
-        let flags = ["--locked", "--no-fail-fast"];
-        ran.push(test("unit", cargo().args(workspace).args(flags))?);
-        let harness = ["test", "-p", "synflip-tests", "--lib"];
-        ran.push(test("unit harness", cargo().args(harness).args(flags))?);
+    let mut failures = Vec::new();
+    // A pattern is for the tests that run for themselves.
+    if wanted(Tier::Unit) && args.only.is_empty() {
+        let workspace = ["test", "--workspace", "--locked", "--no-fail-fast"];
+        let crates = ["--lib", "--bins"];
+        ran.push(unit("unit", cargo().args(workspace).args(crates))?);
+        ran.push(unit("unit doc", cargo().args(workspace).arg("--doc"))?);
     }
-    let mut targets = Vec::new();
-    for (tier, source) in [(Tier::Kernel, "kernel"), (Tier::E2e, "e2e")] {
-        if wanted(tier) {
-            let found = targets_in(source, &args.target)?;
-            targets.extend(found.into_iter().map(|target| (source, target)));
-        }
-    }
-    if !targets.is_empty() {
-        let names: Vec<String> = targets.iter().map(|(_, target)| target.clone()).collect();
-        let programs = Binaries::build(&names)?;
-        for (source, target) in &targets {
-            let built = programs.tests.iter().find(|(name, _)| name == target);
-            let (_, file) = built.with_context(|| format!("cargo has not built {target}"))?;
-            // One target after the other, and one test after the other: they time the kernel.
-            let mut command = Command::new(file);
-            command
-                .args(["--test-threads=1", "--nocapture"])
-                .current_dir(root().join("tests"))
-                .env("SYNFLIP_BIN_DIR", programs.dir()?)
-                .env("SYNFLIP_KERNEL_LACKS", &host_may_lack);
-            ran.push(test(&format!("{source} {target}"), &mut command)?);
+    let on_host: Vec<TestProgram> = [
+        (Tier::Kernel, TestProgram::Kernel),
+        (Tier::E2e, TestProgram::E2e),
+    ]
+    .into_iter()
+    .filter_map(|(tier, program)| wanted(tier).then_some(program))
+    .collect();
+    if !on_host.is_empty() {
+        let programs = Binaries::build(&on_host)?;
+        let dir = programs.dir()?.to_str().context("a path is not UTF-8")?;
+        for program in on_host {
+            println!("== {}", program.name());
+            let file = programs.test(program)?;
+            let env = [("SYNFLIP_BIN_DIR", dir)];
+            let tests = host::run(file, &env, &args.only, at_a_time(program))?;
+            ran.extend(Outcome::groups(program.name(), &tests));
+            let failed = tests.into_iter().filter(TestRun::failed);
+            failures.extend(failed.flat_map(|test| test.shown()));
         }
     }
     if wanted(Tier::Vm) {
-        let targets = targets_in("kernel", &args.target)?;
-        ensure!(
-            !targets.is_empty(),
-            "tests/kernel has no target {}",
-            args.target.join(", ")
-        );
-        ran.extend(vm::matrix(&args.vm, &targets, args.markdown.as_deref())?);
+        let (outcomes, failed) = vm::matrix(&args.vm, &args.only, args.markdown.as_deref())?;
+        ran.extend(outcomes);
+        failures.extend(failed);
+    }
+    if !args.only.is_empty() {
+        let counted = ran
+            .iter()
+            .map(|outcome| outcome.name.clone())
+            .collect::<Vec<_>>();
+        suite::ensure_any(&counted, &args.only)?;
+    }
+    if !failures.is_empty() {
+        println!("\n== failures\n{}", failures.join("\n"));
     }
     print(&ran);
     Ok(if ran.iter().all(|outcome| outcome.success) {
@@ -109,65 +118,36 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     })
 }
 
-/// Runs tests, passing on and counting what they print.
-fn test(name: &str, command: &mut Command) -> Result<Outcome> {
+/// How many tests to run beside each other. Those of the kernel mostly wait, for its timers or
+/// for a line with a round trip; the end-to-end tests are load.
+fn at_a_time(program: TestProgram) -> usize {
+    match program {
+        TestProgram::Kernel => 2 * thread::available_parallelism().map_or(1, usize::from),
+        TestProgram::E2e => 1,
+    }
+}
+
+/// Runs `cargo test`, passing on and counting what it prints.
+fn unit(name: &str, command: &mut Command) -> Result<Outcome> {
     println!("== {name}");
     let start = Instant::now();
     let mut child = command
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot start {name}"))?;
-    let stdout = child.stdout.take().context("no stdout")?;
-    let stderr = child.stderr.take().context("no stderr")?;
-    let errors = thread::spawn(move || pass_on(stderr, io::stderr()));
-    let mut lines = pass_on(stdout, io::stdout()).context("cannot read what the tests print")?;
-    let rest = errors
-        .join()
-        .ok()
-        .context("the reader of stderr panicked")?;
-    lines.extend(rest.context("cannot read what the tests print")?);
-    let success = child
-        .wait()
-        .with_context(|| format!("cannot wait for {name}"))?
-        .success();
+    let mut counts = Counts::default();
+    for line in BufReader::new(child.stdout.take().context("no stdout")?).split(b'\n') {
+        let line = line.context("cannot read what the tests print")?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        counts.read(&line);
+    }
+    let status = child.wait();
+    let status = status.with_context(|| format!("cannot wait for {name}"))?;
     Ok(Outcome {
         name: name.to_owned(),
-        counts: count(&lines),
-        success,
-        took: start.elapsed(),
+        counts,
+        success: status.success(),
+        seconds: start.elapsed().as_secs_f64(),
     })
-}
-
-fn pass_on(from: impl Read, mut to: impl Write) -> io::Result<Vec<String>> {
-    let mut lines = Vec::new();
-    for line in BufReader::new(from).split(b'\n') {
-        let line = String::from_utf8_lossy(&line?).into_owned();
-        writeln!(to, "{line}")?;
-        lines.push(line);
-    }
-    Ok(lines)
-}
-
-/// The test targets whose source is in a directory of `tests/`; with names, only those of them.
-fn targets_in(dir: &str, only: &[String]) -> Result<Vec<String>> {
-    let out = output(cargo().args(["metadata", "--no-deps", "--format-version=1", "--locked"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&out)?;
-    let array = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
-    let package = array(&metadata["packages"])
-        .into_iter()
-        .find(|p| p["name"] == "synflip-tests");
-    let package = package.context("the workspace has no package synflip-tests")?;
-    let in_dir = |source: &str| {
-        Path::new(source).parent().and_then(Path::file_name) == Some(&OsString::from(dir))
-    };
-    let mut names: Vec<String> = array(&package["targets"])
-        .iter()
-        .filter(|target| target["kind"][0] == "test")
-        .filter(|target| target["src_path"].as_str().is_some_and(in_dir))
-        .filter_map(|target| target["name"].as_str().map(str::to_owned))
-        .collect();
-    names.retain(|name| only.is_empty() || only.contains(name));
-    names.sort();
-    Ok(names)
 }

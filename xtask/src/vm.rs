@@ -7,10 +7,9 @@
 //! * [`packages`], [`modules`]: their files
 //! * [`initramfs`]: what runs inside
 //! * [`qemu`], [`machine`], [`console`]: a machine, followed from its start to its end
-//! * [`cases`], [`report`], [`tables`]: what came of it
+//! * [`report`], [`tables`]: what came of it
 //! * [`single`]: one program in each machine, instead of the tests
 
-mod cases;
 mod console;
 mod initramfs;
 mod kernels;
@@ -23,73 +22,56 @@ mod report;
 mod single;
 mod tables;
 
-use std::{
-    fs,
-    path::Path,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    thread,
-};
+use std::{fs, path::Path, thread};
 
 use anyhow::{Context as _, Result};
+use synflip_exchange::each;
 
-use crate::tally::Outcome;
+use crate::{binaries::TestProgram, cases::TestRun, suite, tally::Outcome};
+use console::Heard;
 use lab::Lab;
-use machine::Job;
 use report::OnKernel;
 
 pub(crate) use kernels::Kernels;
 pub(crate) use single::run_in;
 
-/// Runs the targets of `tests/kernel` on the named kernels; on all for none.
+/// Runs the kernel tests on the named kernels, on all for none; with patterns, those whose name
+/// contains one of them. Returns what came of them, and what failed.
 pub(crate) fn matrix(
     names: &[String],
-    targets: &[String],
+    only: &[String],
     markdown: Option<&Path>,
-) -> Result<Vec<Outcome>> {
-    let lab = Lab::open(names, targets)?;
-    let job = |target: &String| Job {
-        name: target.clone(),
-        program: format!("{}/{target}", initramfs::TESTS),
-        args: ["--test-threads=1", "--nocapture"]
-            .map(str::to_owned)
-            .into(),
-        deadline_s: lab.kernels.deadline_s(target),
-        output: None,
-    };
-    let shares = shares(targets);
-    let numbered = || (1..).zip(&shares);
-    let machines: Vec<_> = lab
-        .machines
-        .iter()
-        .flat_map(|kernel| numbered().map(move |(number, share)| (kernel, number, share)))
-        .collect();
-    let parts = on_each(&machines, |(kernel, number, share)| {
+) -> Result<(Vec<Outcome>, Vec<String>)> {
+    let lab = Lab::open(names, &[TestProgram::Kernel])?;
+    let program = lab.programs.test(TestProgram::Kernel)?;
+    let tests = suite::list(program, only)?;
+    suite::ensure_any(&tests, only)?;
+    let jobs = suite::jobs(&tests, Path::new(initramfs::KERNEL_TESTS), &lab.kernels);
+    let at_once = thread::available_parallelism().map_or(1, usize::from);
+    let results = each(&lab.machines, at_once, |kernel| -> Result<OnKernel> {
         let name = &kernel.row.name;
         let (release, version) = (&kernel.origin.release, kernel.origin.version());
         println!("== vm {name}: Linux {release} ({version})");
-        let mut show = |line: &str| println!("[{name}] {line}");
-        let jobs = share.iter().map(job).collect();
-        let ran = lab.boot(kernel, &format!("tests-{number}"), jobs, &mut show)?;
-        let part = OnKernel::judge(kernel, ran.accel.name(), share, ran.story, ran.took);
-        for failure in part.failures() {
-            println!("FAILED {failure}");
-        }
-        Ok(part)
-    })?;
-    let mut results: Vec<OnKernel> = Vec::new();
-    for part in parts {
-        match results.last_mut() {
-            Some(whole) if whole.kernel == part.kernel => whole.join(part),
-            _ => results.push(part),
-        }
-    }
+        let mut hear = |heard: Heard<'_>| {
+            if let Heard::Ended(ran, ended) = heard {
+                let lines = ran.lines.clone();
+                let test = TestRun::judge(ran.name.clone(), lines, ended, &kernel.row.lacks);
+                println!("[{name}] {}", test.shown().join(&format!("\n[{name}] ")));
+            }
+        };
+        let (story, took) = lab.boot(kernel, "tests", jobs.clone(), AT_A_TIME, &mut hear)?;
+        Ok(OnKernel::judge(
+            kernel,
+            lab.accel.name(),
+            &tests,
+            story,
+            took,
+        ))
+    });
+    let results = results.into_iter().collect::<Result<Vec<OnKernel>>>()?;
+    let all = results.iter().flat_map(|on| &on.tests);
+    suite::remember(all.map(|test| (test.name.clone(), test.seconds)))?;
     println!("\n{}", tables::matrix(&results));
-    for failure in results.iter().flat_map(OnKernel::failures) {
-        println!("FAILED {failure}");
-    }
     let record = lab.dir.join("results.json");
     write(&record, &serde_json::to_string_pretty(&results)?)?;
     println!(
@@ -99,75 +81,16 @@ pub(crate) fn matrix(
     if let Some(path) = markdown {
         write(path, &tables::markdown(&results, &lab.kernels))?;
     }
-    Ok(results.iter().flat_map(OnKernel::outcomes).collect())
-}
-
-/// The targets, shared out between a kernel's machines: so all processors have something to do
-/// until the end, whatever the number of kernels.
-fn shares(targets: &[String]) -> Vec<Vec<String>> {
-    let share = |first| {
-        targets
-            .iter()
-            .skip(first)
-            .step_by(SHARES)
-            .cloned()
-            .collect()
-    };
-    (0..SHARES.min(targets.len())).map(share).collect()
-}
-
-/// Runs something in several machines, as many at once as this one has processors: a machine
-/// mostly waits, for the kernel's timers or for the other of its own two processors.
-///
-/// The results are in the order of the machines.
-fn on_each<M: Sync, T: Send>(
-    machines: &[M],
-    run: impl Fn(&M) -> Result<T> + Sync,
-) -> Result<Vec<T>> {
-    let at_once = thread::available_parallelism().map_or(1, usize::from);
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..at_once.min(machines.len()) {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Relaxed);
-                    let Some(machine) = machines.get(number) else {
-                        break;
-                    };
-                    let result = run(machine);
-                    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-                    results.push((number, result));
-                }
-            });
-        }
-    });
-    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.sort_by_key(|(number, _)| *number);
-    results.into_iter().map(|(_, result)| result).collect()
+    let outcomes = results.iter().map(OnKernel::outcome).collect();
+    Ok((
+        outcomes,
+        results.iter().flat_map(OnKernel::failures).collect(),
+    ))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-const SHARES: usize = 2;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_target_is_in_one_share() {
-        let targets = ["a", "b", "c"].map(str::to_owned);
-        assert_eq!(shares(&targets), [vec!["a", "c"], vec!["b"]]);
-        assert_eq!(shares(&targets[..1]), [["a"]]);
-        assert!(shares(&[]).is_empty());
-    }
-
-    #[test]
-    fn results_are_in_the_order_of_the_machines() {
-        let doubled = on_each(&[3, 1, 2], |number| Ok(number * 2)).unwrap();
-        assert_eq!(doubled, [6, 2, 4]);
-    }
-}
+/// Tests beside each other in a machine, which has two processors.
+const AT_A_TIME: usize = 2;

@@ -1,42 +1,32 @@
 //! PID 1 of a virtual machine: makes a small Linux system, runs what `/plan.json` says, and
 //! powers off.
 //!
-//! What the programs print and how they end goes to the second serial port, one line per
-//! [report::Line]; the first is the kernel's. Nothing here may end the process: the kernel
-//! would panic and hide why.
+//! What happens goes to the second serial port, one [`Event`] a line; the first is the kernel's.
+//! Nothing here may end the process: the kernel would panic and hide why.
 
 #![forbid(unsafe_code)]
 
-mod job;
-mod report;
+mod port;
+mod reaper;
 mod system;
 
-use std::{collections::BTreeMap, fs, panic, path::PathBuf};
+use std::{fs, panic, path::Path, sync::LazyLock};
 
 use anyhow::{Context as _, Result};
-use serde::Deserialize;
+use synflip_exchange::{Event, Job, Plan, all, run};
 
-use report::{Line, Report};
-
-/// What to do, as xtask has written it.
-#[derive(Debug, Deserialize)]
-struct Plan {
-    /// Kernel modules, each after those that it needs.
-    modules: Vec<PathBuf>,
-    /// The environment of the jobs.
-    env: BTreeMap<String, String>,
-    /// One after the other, whatever became of the one before.
-    jobs: Vec<job::Job>,
-}
+use port::Port;
+use reaper::Reaper;
 
 fn main() {
     let ended = panic::catch_unwind(|| {
         system::mount_all()?;
-        let mut report = Report::open()?;
-        if let Err(error) = work(&mut report) {
-            report.line(&Line::Fatal(&format!("{error:#}")))?;
+        let port = Port::open()?;
+        if let Err(error) = work(&port) {
+            let why = format!("{error:#}");
+            port.tell(&Event::Failed { why })?;
         }
-        report.close()
+        port.close()
     });
     // The console is all that is left to tell it.
     match ended {
@@ -47,15 +37,34 @@ fn main() {
     system::power_off();
 }
 
-fn work(report: &mut Report) -> Result<()> {
+fn work(port: &Port) -> Result<()> {
+    static REAPER: LazyLock<Reaper> = LazyLock::new(Reaper::default);
+    port.tell(&Event::Booted)?;
     system::prepare()?;
     let plan = fs::read("/plan.json").context("read /plan.json")?;
     let plan: Plan = serde_json::from_slice(&plan).context("understand /plan.json")?;
     for module in &plan.modules {
         system::load_module(module)?;
     }
-    for job in &plan.jobs {
-        job.run(&plan.env, report)?;
-    }
-    report.line(&Line::Done)
+    REAPER.start();
+    let told = all(&plan.jobs, plan.at_a_time, |job| {
+        one(job, &plan, &REAPER, port)
+    });
+    told.into_iter().collect::<Result<()>>()?;
+    port.tell(&Event::Done)
+}
+
+fn one(job: &Job, plan: &Plan, reaper: &Reaper, port: &Port) -> Result<()> {
+    let name = || job.name.clone();
+    port.tell(&Event::Started { job: name() })?;
+    let mut told = Ok(());
+    let say = |line| {
+        let said = port.tell(&Event::Said { job: name(), line });
+        if told.is_ok() {
+            told = said;
+        }
+    };
+    let ended = run(job, &plan.env, Path::new("/tmp"), reaper, say);
+    told?;
+    port.tell(&Event::Ended { job: name(), ended })
 }

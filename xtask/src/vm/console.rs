@@ -2,16 +2,16 @@
 //!
 //! The first port is the kernel's: most of it is kept only for the log, but a panic, an oops, a
 //! stall or a warning is a failure, with its trace. The second is `synflip-init`'s, one event a
-//! line; only it says that a job has ended, and that all have.
+//! line, which [`Progress`] follows.
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
+
+use synflip_exchange::{Ended, Event, Progress, Ran, State};
 
 /// The story so far.
 #[derive(Debug, Default)]
 pub(crate) struct Story {
-    pub(crate) phase: Phase,
-    /// Those that have ended, and the one that runs.
-    pub(crate) jobs: Vec<Ran>,
+    pub(crate) progress: Progress,
     /// What went wrong in the machine itself, each with its trace.
     pub(crate) troubles: Vec<Vec<String>>,
     /// The last lines of both ports.
@@ -20,31 +20,13 @@ pub(crate) struct Story {
     tracing: bool,
 }
 
-/// How far the machine has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Nothing was heard of its PID 1 yet.
-    #[default]
-    Booting,
-    /// A job runs.
-    Running,
-    /// Between two jobs, or after the last.
-    Idle,
-    /// Everything has been run, or nothing can be.
-    Over,
-}
-
-/// A job as it was seen to run.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ran {
-    pub(crate) name: String,
-    /// What it printed.
-    pub(crate) lines: Vec<String>,
-    /// The file that it wrote.
-    pub(crate) data: String,
-    /// How it ended, in one word; `ok` is the good one.
-    pub(crate) end: Option<String>,
-    pub(crate) took: Duration,
+/// What a person may want to see at once.
+#[derive(Debug)]
+pub(crate) enum Heard<'a> {
+    /// A job prints a line.
+    Said(&'a str),
+    /// A job has ended.
+    Ended(&'a Ran, &'a Ended),
 }
 
 impl Story {
@@ -63,43 +45,27 @@ impl Story {
         }
     }
 
-    /// Takes in a line of the second port; returns what a person wants to see of it.
-    pub(crate) fn report<'a>(&mut self, line: &'a str) -> Option<&'a str> {
+    /// Takes in a line of the second port, and passes on what a person may want to see of it.
+    /// True if a job has started or ended, or the machine has come further.
+    pub(crate) fn report(&mut self, line: &str, hear: &mut dyn FnMut(Heard<'_>)) -> bool {
         self.remember(line);
-        let (keyword, rest) = line.split_once(' ').unwrap_or((line, ""));
-        match (keyword, self.jobs.last_mut()) {
-            ("start", _) => {
-                let name = rest.to_owned();
-                self.jobs.push(Ran {
-                    name,
-                    ..Ran::default()
-                });
-                self.phase = Phase::Running;
-            }
-            ("say", Some(job)) => {
-                job.lines.push(rest.to_owned());
-                return Some(rest);
-            }
-            ("data", Some(job)) => {
-                job.data.push_str(rest);
-                job.data.push('\n');
-            }
-            ("end", Some(job)) => {
-                let mut words = rest.split(' ').skip(1);
-                job.end = words.next().map(str::to_owned);
-                let ms = words.next().and_then(|ms| ms.parse().ok());
-                job.took = Duration::from_millis(ms.unwrap_or(0));
-                self.phase = Phase::Idle;
-            }
-            ("done", _) => self.phase = Phase::Over,
-            ("fatal", _) => {
-                self.troubles.push(vec![format!("PID 1: {rest}")]);
-                self.phase = Phase::Over;
-            }
-            // What QEMU itself or the firmware has to say.
-            _ => {}
+        // What QEMU itself or the firmware has to say is no event.
+        let Some(event) = Event::from_line(line) else {
+            return false;
+        };
+        if let Event::Said { line, .. } = &event {
+            hear(Heard::Said(line));
         }
-        None
+        let is_step = !matches!(event, Event::Said { .. });
+        match self.progress.take(event) {
+            Ok(Some((ran, ended))) => hear(Heard::Ended(ran, ended)),
+            Ok(None) => {}
+            Err(error) => self.troubles.push(vec![format!("PID 1: {error:#}")]),
+        }
+        if let State::Failed(why) = &self.progress.state {
+            self.troubles.push(vec![format!("PID 1: {why}")]);
+        }
+        is_step
     }
 
     /// Records that the machine was killed for a reason, with what it said last.
@@ -111,7 +77,7 @@ impl Story {
 
     /// Records that the machine has ended; it should not have before everything was run.
     pub(crate) fn ended(&mut self) {
-        if self.phase != Phase::Over {
+        if !self.progress.is_over() {
             self.killed("the machine ended by itself");
         }
     }
@@ -165,32 +131,67 @@ const LONGEST_TRACE: usize = 80;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use synflip_exchange::End;
+
     use super::*;
+
+    fn tell(story: &mut Story, events: &[Event]) -> Vec<String> {
+        let mut heard = Vec::new();
+        for event in events {
+            let line = event.to_line().unwrap();
+            story.report(line.trim_end(), &mut |what| {
+                heard.push(match what {
+                    Heard::Said(line) => line.to_owned(),
+                    Heard::Ended(ran, ended) => format!("{} {}", ran.name, ended.end),
+                });
+            });
+        }
+        heard
+    }
+
+    fn started() -> Event {
+        Event::Started { job: "flip".into() }
+    }
 
     #[test]
     fn jobs_are_followed_to_the_end() {
         let mut story = Story::default();
-        assert_eq!(story.phase, Phase::Booting);
-        story.report("start flip");
-        assert_eq!(story.phase, Phase::Running);
-        assert_eq!(story.report("say test a ... ok"), Some("test a ... ok"));
-        assert_eq!(story.report("data {\"lost\":"), None);
-        story.report("data 0}");
-        story.report("end flip exit:101 1500");
-        assert_eq!(story.phase, Phase::Idle);
-        story.report("start commit");
-        story.report("end commit ok 20");
-        story.report("done");
-        story.ended();
-        assert_eq!(story.phase, Phase::Over);
-        assert!(story.troubles.is_empty());
-        let [flip, commit] = story.jobs.as_slice() else {
-            panic!("{:?}", story.jobs)
+        let ended = Ended {
+            end: End::Failed { code: 101 },
+            took: Duration::from_millis(1500),
+            skipped: None,
+            output: None,
         };
-        assert_eq!(flip.end.as_deref(), Some("exit:101"));
-        assert_eq!(flip.data, "{\"lost\":\n0}\n");
-        assert_eq!(flip.took, Duration::from_millis(1500));
-        assert_eq!(commit.end.as_deref(), Some("ok"));
+        let said = Event::Said {
+            job: "flip".into(),
+            line: "hello".into(),
+        };
+        let job = "flip".to_owned();
+        let events = [
+            Event::Booted,
+            started(),
+            said,
+            Event::Ended { job, ended },
+            Event::Done,
+        ];
+        assert!(!story.report("SeaBIOS", &mut |_| panic!("an event")));
+        let heard = tell(&mut story, &events);
+        assert_eq!(heard, ["hello", "flip ended with code 101"]);
+        story.ended();
+        assert!(story.troubles.is_empty(), "{:?}", story.troubles);
+    }
+
+    #[test]
+    fn what_pid_1_cannot_have_meant_is_trouble() {
+        let mut story = Story::default();
+        tell(&mut story, &[started()]);
+        assert!(
+            story.troubles[0][0].contains("cannot follow"),
+            "{:?}",
+            story.troubles
+        );
     }
 
     #[test]
@@ -251,22 +252,26 @@ mod tests {
         for number in 0..100 {
             story.kernel(&format!("line {number}"));
         }
-        story.report("start flip");
-        story.report("say still here");
+        let line = "still here".to_owned();
+        let job = "flip".to_owned();
+        tell(
+            &mut story,
+            &[Event::Booted, started(), Event::Said { job, line }],
+        );
         story.ended();
         let [trouble] = story.troubles.as_slice() else {
             panic!("{:?}", story.troubles)
         };
         assert_eq!(trouble.len(), 2 + LAST);
-        assert_eq!(trouble.last().unwrap(), "say still here");
+        assert!(trouble.last().unwrap().contains("still here"));
     }
 
     #[test]
     fn a_pid_1_that_cannot_go_on_is_trouble() {
         let mut story = Story::default();
-        story.report("fatal load /modules/tun.ko: Exec format error");
+        let why = "load /modules/tun.ko: Exec format error".to_owned();
+        tell(&mut story, &[Event::Failed { why }]);
         story.ended();
-        assert_eq!(story.phase, Phase::Over);
         assert_eq!(
             story.troubles,
             [["PID 1: load /modules/tun.ko: Exec format error"]]

@@ -87,8 +87,10 @@ impl<W: Write> Archive<W> {
 
 /// Where a machine has its programs.
 pub(crate) const PROGRAMS: &str = "/bin";
-/// Where a machine has the tests, some of which may be called as a program is.
+/// Where a machine has the tests.
 pub(crate) const TESTS: &str = "/tests";
+/// The kernel tests.
+pub(crate) const KERNEL_TESTS: &str = "/tests/kernel";
 /// Where a machine has its kernel modules.
 pub(crate) const MODULES: &str = "/modules";
 

@@ -13,8 +13,10 @@ use crate::cargo::root;
 pub(crate) struct Kernels {
     /// Modules that tests use.
     pub(crate) modules: Vec<String>,
-    /// Seconds that a target may take, by name; `default` for the others.
+    /// Seconds that a job may take, by its name or a module that it is in; `default` for others.
     deadline_s: BTreeMap<String, u64>,
+    /// Names of tests that nothing may run beside, or of modules of such.
+    alone: Vec<String>,
     /// What a kernel may lack, and what it means.
     pub(crate) capabilities: BTreeMap<String, String>,
     /// The machine that the tests are started on.
@@ -121,17 +123,29 @@ impl Kernels {
         names.iter().map(find).collect()
     }
 
-    /// How long a target may take, in seconds.
-    pub(crate) fn deadline_s(&self, target: &str) -> u64 {
-        let own = self.deadline_s.get(target);
+    /// How long a job may take, in seconds: what is said of the innermost module that it is in.
+    pub(crate) fn deadline_s(&self, job: &str) -> u64 {
+        let own = self.deadline_s.iter().filter(|(name, _)| is_in(job, name));
+        let own = own.max_by_key(|(name, _)| name.len()).map(|(_, s)| s);
         *own.or_else(|| self.deadline_s.get("default"))
             .expect("a file without a default is refused")
     }
 
-    /// What this machine's own kernel may lack, as the tests take it.
-    pub(crate) fn host_may_lack(&self) -> String {
-        self.host.may_lack.join(",")
+    /// Whether a test floods or measures, so that nothing may run beside it.
+    pub(crate) fn runs_alone(&self, test: &str) -> bool {
+        self.alone.iter().any(|name| is_in(test, name))
     }
+
+    /// What this machine's own kernel may lack.
+    pub(crate) fn host_may_lack(&self) -> &[String] {
+        &self.host.may_lack
+    }
+}
+
+/// Whether a test is the one of that name, or in the module of that name.
+fn is_in(test: &str, name: &str) -> bool {
+    test.strip_prefix(name)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 #[cfg(test)]
@@ -144,8 +158,10 @@ mod tests {
         let names: Vec<_> = kernels.rows.iter().map(|row| row.name.as_str()).collect();
         assert_eq!(names, ["5.10", "6.1", "6.12", "6.18", "7"]);
         assert!(kernels.rows[0].lacks.contains(&"migration".to_owned()));
-        assert_eq!(kernels.deadline_s("run"), 1800);
-        assert_eq!(kernels.deadline_s("something"), 600);
+        assert_eq!(kernels.deadline_s("synflip-run"), 1800);
+        assert_eq!(kernels.deadline_s("synflip-runs"), 300);
+        assert!(kernels.runs_alone("flip::commit::some_test"));
+        assert!(!kernels.runs_alone("flip::committed::some_test"));
     }
 
     #[test]
@@ -166,6 +182,7 @@ mod tests {
     fn mistakes_are_refused() {
         let good = r#"
             modules = []
+            alone = []
             deadline_s = { default = 1 }
             capabilities = { migration = "moves" }
             host = { may_lack = [] }
@@ -182,7 +199,7 @@ mod tests {
             ("5.10.*-amd64", "5.10.2-amd64", "needs one `*`"),
             ("linux-image-{}", "linux-image", "needs a {}"),
             ("name = \"5.10\"", "name = \"all\"", "is taken"),
-            ("default", "flip", "needs a `default`"),
+            ("{ default", "{ flip", "needs a `default`"),
             ("suite", "suit", "unknown field"),
         ] {
             let error = Kernels::parse(&good.replace(from, to)).unwrap_err();

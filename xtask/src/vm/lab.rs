@@ -10,14 +10,16 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
+use synflip_exchange::{Job, Plan, State};
+
 use crate::{
-    binaries::Binaries,
+    binaries::{Binaries, TestProgram},
     cargo::target_dir,
     vm::{
-        console::{Phase, Story},
+        console::{Heard, Story},
         initramfs::{self, Archive},
         kernels::Kernels,
-        machine::{Job, Plan, follow},
+        machine::follow,
         modules,
         packages::Kernel,
         qemu::{Accel, Qemu},
@@ -32,23 +34,16 @@ pub(crate) struct Lab {
     pub(crate) machines: Vec<Kernel>,
     /// Where everything is kept.
     pub(crate) dir: PathBuf,
+    pub(crate) accel: Accel,
     qemu: Qemu,
-    programs: Binaries,
+    pub(crate) programs: Binaries,
     /// Two runs would overwrite each other's programs and logs.
     _lock: File,
 }
 
-/// A machine that has run.
-#[derive(Debug)]
-pub(crate) struct Booted {
-    pub(crate) story: Story,
-    pub(crate) accel: Accel,
-    pub(crate) took: Duration,
-}
-
 impl Lab {
     /// Provides all of it: what is missing is downloaded and built.
-    pub(crate) fn open(names: &[String], tests: &[String]) -> Result<Self> {
+    pub(crate) fn open(names: &[String], tests: &[TestProgram]) -> Result<Self> {
         ensure!(
             cfg!(target_arch = "x86_64"),
             "the machines are x86-64, and their programs are built on x86-64 only"
@@ -64,70 +59,75 @@ impl Lab {
             .map(|row| Kernel::provide(row, &dir))
             .collect::<Result<_>>()?;
         let programs = Binaries::build(tests)?;
-        Ok(Self {
+        let mut lab = Self {
             kernels,
             machines,
             dir,
+            accel: Accel::Tcg,
             qemu,
             programs,
             _lock: lock,
-        })
+        };
+        lab.accel = lab.accelerator()?;
+        Ok(lab)
     }
 
-    /// Boots a kernel, runs the jobs, and shows what they print; what the machine says is kept
-    /// under its name.
+    /// Boots a kernel, runs the jobs, and passes on what they print and how they end; what the
+    /// machine says is kept under its name.
     pub(crate) fn boot(
         &self,
         kernel: &Kernel,
         name: &str,
         jobs: Vec<Job>,
-        show: &mut dyn FnMut(&str),
-    ) -> Result<Booted> {
-        let dir = self.dir.join(&kernel.row.name).join(name);
-        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        let accel = self.accelerator(kernel, &dir)?;
+        at_a_time: usize,
+        hear: &mut dyn FnMut(Heard<'_>),
+    ) -> Result<(Story, Duration)> {
         let start = Instant::now();
-        let story = self.machine(kernel, accel, jobs, BOOT, &dir.join("serial.log"), show)?;
-        Ok(Booted {
-            story,
-            accel,
-            took: start.elapsed(),
-        })
+        let plan = Plan {
+            env: self.environment(kernel),
+            jobs,
+            at_a_time,
+            ..Plan::default()
+        };
+        let story = self.machine(kernel, self.accel, plan, BOOT, name, hear)?;
+        Ok((story, start.elapsed()))
     }
 
-    /// KVM if it runs this kernel to its end, which an open `/dev/kvm` does not promise: in a
-    /// virtual machine it may know only some of the processor's instructions.
-    fn accelerator(&self, kernel: &Kernel, dir: &Path) -> Result<Accel> {
-        if OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/kvm")
-            .is_err()
-        {
+    /// KVM if it runs all of these kernels to their end, which an open `/dev/kvm` does not promise:
+    /// in a virtual machine it may know only some of the processor's instructions.
+    fn accelerator(&self) -> Result<Accel> {
+        let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm");
+        if kvm.is_err() {
             return Ok(Accel::Tcg);
         }
-        let log = dir.join("kvm.log");
-        let story = self.machine(kernel, Accel::Kvm, Vec::new(), PROBE, &log, &mut |_| {})?;
-        if story.phase == Phase::Over && story.troubles.is_empty() {
-            return Ok(Accel::Kvm);
+        // The newest first: it uses most of the processor, and says at once what KVM lacks.
+        for kernel in self.machines.iter().rev() {
+            let plan = Plan::default();
+            let story = self.machine(kernel, Accel::Kvm, plan, PROBE, "kvm", &mut |_| {})?;
+            if story.progress.state == State::Done && story.troubles.is_empty() {
+                continue;
+            }
+            // What it said last is why: KVM's own error, or the kernel's.
+            let why = story.last.back().map_or("it said nothing", String::as_str);
+            let name = &kernel.row.name;
+            eprintln!("emulated, because KVM does not run kernel {name} here: {why}");
+            return Ok(Accel::Tcg);
         }
-        // What it said last is why: KVM's own error, or the kernel's.
-        let why = story.last.back().map_or("it said nothing", String::as_str);
-        let name = &kernel.row.name;
-        eprintln!("kernel {name}: emulated, because KVM does not run it here: {why}");
-        Ok(Accel::Tcg)
+        Ok(Accel::Kvm)
     }
 
     fn machine(
         &self,
         kernel: &Kernel,
         accel: Accel,
-        jobs: Vec<Job>,
+        mut plan: Plan,
         boot: Duration,
-        log: &Path,
-        show: &mut dyn FnMut(&str),
+        name: &str,
+        hear: &mut dyn FnMut(Heard<'_>),
     ) -> Result<Story> {
-        let initramfs = log.with_file_name("initramfs.cpio");
+        let dir = self.dir.join(&kernel.row.name).join(name);
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let initramfs = dir.join("initramfs.cpio");
         let mut archive = Archive::create(&initramfs)?;
         let mut add = |path: &str, file: &Path| {
             let content =
@@ -135,34 +135,30 @@ impl Lab {
             archive.file(path, &content)
         };
         add("/init", &self.programs.init)?;
-        if !jobs.is_empty() {
+        if !plan.jobs.is_empty() {
             for (name, file) in &self.programs.programs {
                 add(&format!("{}/{name}", initramfs::PROGRAMS), file)?;
             }
         }
-        let tests = self.programs.tests.iter();
-        for (name, file) in tests.filter(|(name, _)| jobs.iter().any(|job| job.name == *name)) {
-            add(&format!("{}/{name}", initramfs::TESTS), file)?;
+        let tests = Path::new(initramfs::TESTS);
+        if plan.jobs.iter().any(|job| job.program.starts_with(tests)) {
+            let file = self.programs.test(TestProgram::Kernel)?;
+            add(initramfs::KERNEL_TESTS, file)?;
         }
-        let mut plan = Plan {
-            env: self.environment(kernel, accel),
-            jobs,
-            ..Plan::default()
-        };
         for module in modules::load(&kernel.modules, &self.kernels.modules)? {
             let path = format!("{}/{}.ko", initramfs::MODULES, module.name);
             archive.file(&path, &module.image)?;
-            plan.modules.push(path);
+            plan.modules.push(path.into());
         }
         archive.file("/plan.json", &serde_json::to_vec(&plan)?)?;
         archive.finish()?;
         let mut command = self.qemu.machine(accel, &kernel.image, &initramfs);
-        follow(&mut command, &plan, boot, log, show)
+        follow(&mut command, &plan, boot, &dir.join("serial.log"), hear)
             .with_context(|| format!("kernel {} in QEMU {}", kernel.row.name, self.qemu.version))
     }
 
     /// What the tests are told.
-    fn environment(&self, kernel: &Kernel, accel: Accel) -> BTreeMap<String, String> {
+    fn environment(&self, kernel: &Kernel) -> BTreeMap<String, String> {
         let mut all = BTreeMap::from([
             ("PATH", initramfs::PROGRAMS.to_owned()),
             ("HOME", "/tmp".to_owned()),
@@ -172,7 +168,7 @@ impl Lab {
             ("SYNFLIP_KERNEL", kernel.row.name.clone()),
             ("SYNFLIP_KERNEL_LACKS", kernel.row.lacks.join(",")),
         ]);
-        if accel == Accel::Tcg {
+        if self.accel == Accel::Tcg {
             all.insert("SYNFLIP_SLOW", "1".to_owned());
         }
         // To have a failure again.
@@ -202,4 +198,4 @@ fn lock(path: &Path) -> Result<File> {
 /// To the first word of PID 1. An emulated machine takes a few seconds, if it has a processor.
 const BOOT: Duration = Duration::from_secs(120);
 /// The same with KVM, which takes one second if it works.
-const PROBE: Duration = Duration::from_secs(20);
+const PROBE: Duration = Duration::from_secs(10);

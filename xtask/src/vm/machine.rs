@@ -1,7 +1,6 @@
 //! One machine from its first to its last word: started, listened to, killed if it hangs.
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::{self, BufRead as _, BufReader, BufWriter, Read, Write as _},
     path::Path,
@@ -12,30 +11,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use synflip_exchange::{Plan, State};
 
-use crate::vm::console::{Phase, Story};
-
-/// What `synflip-init` is to do (`vm-images/init/src/main.rs`).
-#[derive(Debug, Default, Serialize)]
-pub(crate) struct Plan {
-    /// Files of modules, in the order to load them.
-    pub(crate) modules: Vec<String>,
-    /// The environment of the jobs.
-    pub(crate) env: BTreeMap<String, String>,
-    pub(crate) jobs: Vec<Job>,
-}
-
-/// A program to run inside.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Job {
-    pub(crate) name: String,
-    pub(crate) program: String,
-    pub(crate) args: Vec<String>,
-    pub(crate) deadline_s: u64,
-    /// A text file that it writes, wanted outside.
-    pub(crate) output: Option<String>,
-}
+use crate::vm::console::{Heard, Story};
 
 /// A line of one of the serial ports.
 enum Line {
@@ -43,8 +21,8 @@ enum Line {
     Report(String),
 }
 
-/// Boots a machine and follows it to its end; every line goes to a log, and those that are for a
-/// person to `show`.
+/// Boots a machine and follows it to its end; every line goes to a log, and what a person may
+/// want to see to `hear`.
 ///
 /// # Errors
 /// When it cannot be started or logged. What goes wrong inside is part of the story.
@@ -53,7 +31,7 @@ pub(crate) fn follow(
     plan: &Plan,
     boot: Duration,
     log: &Path,
-    show: &mut dyn FnMut(&str),
+    hear: &mut dyn FnMut(Heard<'_>),
 ) -> Result<Story> {
     let log_failed = || format!("cannot write {}", log.display());
     let mut log = BufWriter::new(File::create(log).with_context(log_failed)?);
@@ -83,7 +61,6 @@ pub(crate) fn follow(
             }
         };
         let at = start.elapsed().as_secs_f64();
-        let before = story.phase;
         match line {
             Line::Kernel(line) => {
                 writeln!(log, "{at:9.3} kernel | {line}").with_context(log_failed)?;
@@ -96,13 +73,10 @@ pub(crate) fn follow(
             }
             Line::Report(line) => {
                 writeln!(log, "{at:9.3} init   | {line}").with_context(log_failed)?;
-                if let Some(line) = story.report(&line) {
-                    show(line);
+                if story.report(&line, hear) {
+                    deadline = Instant::now() + patience(plan, &story);
                 }
             }
-        }
-        if story.phase != before {
-            deadline = Instant::now() + patience(plan, &story);
         }
     }
     // It has ended by itself, or it never will.
@@ -118,17 +92,18 @@ pub(crate) fn follow(
 /// How long a machine may take to its next step.
 fn patience(plan: &Plan, story: &Story) -> Duration {
     // PID 1 ends a late job itself; only if it does not, the machine hangs.
-    let job = match (story.phase, story.jobs.last()) {
-        (Phase::Running, Some(ran)) => plan.jobs.iter().find(|job| job.name == ran.name),
-        _ => None,
-    };
-    Duration::from_secs(job.map_or(0, |job| job.deadline_s)) + STEP
+    let running = &story.progress.running;
+    let runs = |name: &String| running.iter().any(|ran| ran.name == *name);
+    let jobs = plan.jobs.iter().filter(|job| runs(&job.name));
+    jobs.map(|job| job.deadline).max().unwrap_or_default() + STEP
 }
 
 fn overdue(story: &Story, after: Duration) -> String {
-    let doing = match (story.phase, story.jobs.last()) {
-        (Phase::Booting, _) => "it had not booted".to_owned(),
-        (Phase::Running, Some(ran)) => format!("{} was running", ran.name),
+    let running = story.progress.running.iter();
+    let names: Vec<_> = running.map(|ran| ran.name.as_str()).collect();
+    let doing = match story.progress.state {
+        State::Booting => "it had not booted".to_owned(),
+        State::Working if !names.is_empty() => format!("it was running {}", names.join(" and ")),
         _ => "it had not powered off".to_owned(),
     };
     format!(
@@ -154,52 +129,71 @@ const STEP: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
+    use std::process::Stdio;
+
+    use synflip_exchange::{End, Ended, Event};
+
     use super::*;
 
-    fn follow_shell(script: &str, deadline_s: u64) -> (Story, Vec<String>, String) {
-        use std::process::Stdio;
+    fn follow_shell(script: &str) -> (Story, Vec<String>, String) {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("serial.log");
-        let job = Job {
-            name: "flip".into(),
-            program: "/bin/flip".into(),
-            args: vec![],
-            deadline_s,
-            output: None,
-        };
-        let plan = Plan {
-            jobs: vec![job],
-            ..Plan::default()
-        };
+        let plan = Plan::default();
         let mut shell = Command::new("sh");
         shell
             .args(["-c", script])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut shown = Vec::new();
+        let mut heard = Vec::new();
         let boot = Duration::from_millis(300);
-        let mut show = |line: &str| shown.push(line.to_owned());
-        let story = follow(&mut shell, &plan, boot, &log, &mut show).unwrap();
-        (story, shown, std::fs::read_to_string(&log).unwrap())
+        let mut hear = |what: Heard<'_>| {
+            if let Heard::Said(line) = what {
+                heard.push(line.to_owned());
+            }
+        };
+        let story = follow(&mut shell, &plan, boot, &log, &mut hear).unwrap();
+        (story, heard, std::fs::read_to_string(&log).unwrap())
+    }
+
+    fn echo(events: &[Event]) -> String {
+        let line = |event: &Event| format!("echo '{}'; ", event.to_line().unwrap().trim_end());
+        events.iter().map(line).collect()
+    }
+
+    fn until_it_said_hello() -> [Event; 3] {
+        let job = || "flip".to_owned();
+        let line = "hello".to_owned();
+        [
+            Event::Booted,
+            Event::Started { job: job() },
+            Event::Said { job: job(), line },
+        ]
     }
 
     #[test]
     fn a_machine_that_ends_well_has_its_log_and_its_output() {
-        let script =
-            "echo start flip; echo say hello; echo Linux >&2; echo end flip ok 7; echo done";
-        let (story, shown, log) = follow_shell(script, 1);
+        let job = "flip".to_owned();
+        let ended = Ended {
+            end: End::Ok,
+            took: Duration::from_millis(7),
+            skipped: None,
+            output: None,
+        };
+        let rest = [Event::Ended { job, ended }, Event::Done];
+        let events = [&until_it_said_hello()[..], &rest].concat();
+        let (story, heard, log) = follow_shell(&format!("echo Linux >&2; {}", echo(&events)));
         assert!(story.troubles.is_empty(), "{:?}", story.troubles);
-        assert_eq!(story.jobs[0].end.as_deref(), Some("ok"));
-        assert_eq!(shown, ["hello"]);
+        assert_eq!(story.progress.ended[0].0.lines, ["hello"]);
+        assert_eq!(heard, ["hello"]);
         assert!(
-            log.contains("kernel | Linux") && log.contains("init   | say hello"),
+            log.contains("kernel | Linux") && log.contains("init   | {\"said\""),
             "{log}"
         );
     }
 
     #[test]
     fn a_machine_that_does_not_boot_is_killed_and_says_so() {
-        let (story, _, _) = follow_shell("echo some firmware >&2; exec sleep 60", 1);
+        let (story, _, _) = follow_shell("echo some firmware >&2; exec sleep 60");
         let trouble = story.troubles.concat();
         assert!(trouble[0].contains("had not booted"), "{trouble:?}");
         assert_eq!(trouble.last().unwrap(), "some firmware");
@@ -207,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_ends_in_a_job_is_in_trouble() {
-        let (story, _, _) = follow_shell("echo start flip; echo say hello", 1);
+        let (story, _, _) = follow_shell(&echo(&until_it_said_hello()));
         assert!(
             story.troubles[0][0].contains("ended by itself"),
             "{:?}",

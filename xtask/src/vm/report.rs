@@ -1,14 +1,14 @@
-//! What came of the tests on each kernel: judged, and as lines of the table of all tiers.
+//! What came of the tests on each kernel.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
+    cases::TestRun,
     tally::{Counts, Outcome},
     vm::{
-        cases::{Case, Status, cases},
-        console::{Ran, Story},
+        console::Story,
         packages::{Kernel, Origin},
     },
 };
@@ -21,25 +21,16 @@ pub(crate) struct OnKernel {
     pub(crate) origin: Origin,
     pub(crate) accelerator: &'static str,
     pub(crate) lacks: Vec<String>,
-    pub(crate) targets: Vec<Target>,
+    /// By their names.
+    pub(crate) tests: Vec<TestRun>,
     /// What went wrong in the machine itself, with traces.
     pub(crate) troubles: Vec<Vec<String>>,
-    /// From starting a machine to its end; of several, together.
-    pub(crate) seconds: f64,
-}
-
-/// One test target on one kernel.
-#[derive(Debug, Serialize)]
-pub(crate) struct Target {
-    pub(crate) name: String,
-    pub(crate) cases: Vec<Case>,
-    /// Why it counts as failed.
-    pub(crate) failures: Vec<String>,
+    /// From starting the machine to its end.
     pub(crate) seconds: f64,
 }
 
 impl OnKernel {
-    /// Judges what was seen of the wanted targets.
+    /// Judges what was seen of the wanted tests.
     pub(crate) fn judge(
         kernel: &Kernel,
         accelerator: &'static str,
@@ -47,194 +38,106 @@ impl OnKernel {
         story: Story,
         took: Duration,
     ) -> Self {
-        let target = |name: &String| {
-            let ran = story.jobs.iter().find(|ran| ran.name == *name);
-            Target::judge(name, ran, &kernel.row.lacks)
-        };
+        let lacks = &kernel.row.lacks;
         Self {
             kernel: kernel.row.name.clone(),
             origin: kernel.origin.clone(),
             accelerator,
-            lacks: kernel.row.lacks.clone(),
-            targets: wanted.iter().map(target).collect(),
+            lacks: lacks.clone(),
+            tests: judge(wanted, &story, lacks),
             troubles: story.troubles,
             seconds: took.as_secs_f64(),
         }
     }
 
-    /// Adds what another machine with the same kernel has seen.
-    pub(crate) fn join(&mut self, other: Self) {
-        self.targets.extend(other.targets);
-        self.targets.sort_by(|a, b| a.name.cmp(&b.name));
-        self.troubles.extend(other.troubles);
-        self.seconds += other.seconds;
-    }
-
-    /// Everything that failed, a line each, and traces as they are.
+    /// Everything that failed: tests with what they have said, and traces as they are.
     pub(crate) fn failures(&self) -> Vec<String> {
-        let of_target = |target: &Target| {
-            let line = |why: &String| format!("{} {}: {why}", self.kernel, target.name);
-            target.failures.iter().map(line).collect::<Vec<_>>()
-        };
-        let mut failures: Vec<String> = self.targets.iter().flat_map(of_target).collect();
-        for trouble in &self.troubles {
-            failures.push(format!(
-                "{} machine: {}",
-                self.kernel,
-                trouble.join("\n    ")
-            ));
-        }
-        failures
+        let failed = self.tests.iter().filter(|test| test.failed());
+        let failed = failed.map(|test| format!("[{}] {}", self.kernel, test.shown().join("\n")));
+        let troubles = self.troubles.iter();
+        let troubles =
+            troubles.map(|trace| format!("[{}] machine: {}", self.kernel, trace.join("\n    ")));
+        failed.chain(troubles).collect()
     }
 
-    /// A line for each target, and one for the machine if that is what failed.
-    pub(crate) fn outcomes(&self) -> Vec<Outcome> {
-        let outcome = |name: &str, counts, success, seconds| Outcome {
-            name: format!("vm {} {name}", self.kernel),
+    /// As one line of the table of all tiers.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let counts = self.counts();
+        Outcome {
+            name: format!("vm {}", self.kernel),
             counts,
-            success,
-            took: Duration::from_secs_f64(seconds),
-        };
-        let of_target = |target: &Target| {
-            outcome(
-                &target.name,
-                target.counts(),
-                target.failures.is_empty(),
-                target.seconds,
-            )
-        };
-        let mut outcomes: Vec<Outcome> = self.targets.iter().map(of_target).collect();
-        if !self.troubles.is_empty() {
-            outcomes.push(outcome("machine", Counts::default(), false, self.seconds));
+            success: counts.failed == 0 && self.troubles.is_empty(),
+            seconds: self.seconds,
         }
-        outcomes
     }
 
-    /// The counts of all targets together.
+    /// The counts of all tests together.
     pub(crate) fn counts(&self) -> Counts {
-        let mut sum = Counts::default();
-        for target in &self.targets {
-            let counts = target.counts();
-            sum.passed += counts.passed;
-            sum.failed += counts.failed;
-            sum.skipped += counts.skipped;
-        }
-        sum
+        Counts::of(self.tests.iter().map(|test| test.verdict))
     }
 }
 
-impl Target {
-    fn judge(name: &str, ran: Option<&Ran>, lacks: &[String]) -> Self {
-        let Some(ran) = ran else {
-            return Self {
-                name: name.to_owned(),
-                cases: Vec::new(),
-                failures: vec!["did not run".to_owned()],
-                seconds: 0.0,
-            };
-        };
-        let cases = cases(&ran.lines);
-        let mut failures = Vec::new();
-        match ran.end.as_deref() {
-            Some("ok") => {}
-            Some("deadline") => failures.push(format!(
-                "killed after {:.0} s, its deadline in vm-images/kernels.toml",
-                ran.took.as_secs_f64()
-            )),
-            Some(end) => failures.push(format!("ended with {end}")),
-            None => failures.push("the machine ended before it".to_owned()),
-        }
-        if cases.is_empty() {
-            failures.push("ran no test".to_owned());
-        }
-        for case in &cases {
-            match (case.status, &case.skipped) {
-                (Status::Failed, _) => failures.push(format!("{} failed", case.name)),
-                (Status::Unfinished, _) => failures.push(format!("{} did not end", case.name)),
-                (Status::Skipped, Some(why)) if !is_declared(why, lacks) => failures.push(format!(
-                    "{} skipped itself ({why}), which vm-images/kernels.toml does not declare",
-                    case.name
-                )),
-                _ => {}
-            }
-        }
-        Self {
-            name: name.to_owned(),
-            cases,
-            failures,
-            seconds: ran.took.as_secs_f64(),
-        }
+fn judge(wanted: &[String], story: &Story, lacks: &[String]) -> Vec<TestRun> {
+    let progress = &story.progress;
+    let mut tests: BTreeMap<&String, TestRun> = BTreeMap::new();
+    for (ran, ended) in &progress.ended {
+        let test = TestRun::judge(ran.name.clone(), ran.lines.clone(), ended, lacks);
+        tests.insert(&ran.name, test);
     }
-
-    /// How many of its tests ended how.
-    pub(crate) fn counts(&self) -> Counts {
-        let count = |wanted: &[Status]| {
-            self.cases
-                .iter()
-                .filter(|case| wanted.contains(&case.status))
-                .count()
-        };
-        Counts {
-            passed: count(&[Status::Ok]),
-            failed: count(&[Status::Failed, Status::Unfinished]),
-            skipped: count(&[Status::Skipped]),
-        }
+    for ran in &progress.running {
+        let mut test =
+            TestRun::unfinished(ran.name.clone(), "the machine ended before this test did");
+        test.lines.clone_from(&ran.lines);
+        tests.insert(&ran.name, test);
     }
-}
-
-/// Whether a test may skip itself for a reason: `needs CAPABILITY`, and the kernel lacks it.
-fn is_declared(why: &str, lacks: &[String]) -> bool {
-    let needed = why
-        .strip_prefix("needs ")
-        .and_then(|rest| rest.split(' ').next());
-    needed.is_some_and(|needed| lacks.iter().any(|lacking| lacking == needed))
+    for name in wanted {
+        let did_not = || TestRun::unfinished(name.clone(), "did not run");
+        tests.entry(name).or_insert_with(did_not);
+    }
+    tests.into_values().collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use synflip_exchange::{End, Ended, Event};
+
     use super::*;
-
-    fn ran(end: Option<&str>, lines: &str) -> Ran {
-        Ran {
-            name: "flip".into(),
-            lines: lines.lines().map(str::to_owned).collect(),
-            end: end.map(str::to_owned),
-            took: Duration::from_secs(3),
-            ..Ran::default()
-        }
-    }
-
-    #[test]
-    fn a_skip_fails_unless_it_is_declared() {
-        let netem = ran(Some("ok"), "test a ... skipped: needs netem (declared)\nok");
-        let target = Target::judge("flip", Some(&netem), &["netem".to_owned()]);
-        assert!(target.failures.is_empty(), "{:?}", target.failures);
-        assert_eq!(target.counts().skipped, 1);
-        for (why, lacks) in [
-            ("needs netem", "migration"),
-            ("needs root", "netem"),
-            ("", ""),
-        ] {
-            let lines = format!("test a ... skipped: {why}\nok");
-            let target = Target::judge("flip", Some(&ran(Some("ok"), &lines)), &[lacks.to_owned()]);
-            assert!(
-                target.failures[0].contains("does not declare"),
-                "{:?}",
-                target.failures
-            );
-        }
-    }
 
     #[test]
     fn what_did_not_end_well_failed() {
-        let failures = |ran: Option<&Ran>| Target::judge("flip", ran, &[]).failures;
-        assert_eq!(failures(None), ["did not run"]);
-        assert_eq!(failures(Some(&ran(Some("ok"), "test a ... ok"))), [""; 0]);
-        assert_eq!(failures(Some(&ran(Some("ok"), ""))), ["ran no test"]);
-        let killed = failures(Some(&ran(Some("deadline"), "test a ... ok\ntest b ... ")));
-        assert!(killed[0].contains("killed after 3 s"), "{killed:?}");
-        assert_eq!(killed[1], "b did not end");
-        let failed = failures(Some(&ran(Some("exit:101"), "test a ... FAILED")));
-        assert_eq!(failed, ["ended with exit:101", "a failed"]);
+        let mut story = Story::default();
+        let job = |name: &str| name.to_owned();
+        let ended = |name: &str, end| Event::Ended {
+            job: job(name),
+            ended: Ended {
+                end,
+                took: Duration::from_secs(1),
+                skipped: None,
+                output: None,
+            },
+        };
+        for event in [
+            Event::Booted,
+            Event::Started { job: job("d") },
+            ended("d", End::Ok),
+            Event::Started { job: job("c") },
+            ended("c", End::Failed { code: 101 }),
+            Event::Started { job: job("b") },
+        ] {
+            story.progress.take(event).unwrap();
+        }
+        let wanted = ["a", "b", "c", "d"].map(str::to_owned);
+        let tests = judge(&wanted, &story, &[]);
+        let why: Vec<_> = tests.iter().map(|test| test.why.as_deref()).collect();
+        assert_eq!(
+            why,
+            [
+                Some("did not run"),
+                Some("the machine ended before this test did"),
+                Some("ended with code 101"),
+                None,
+            ]
+        );
+        assert_eq!(tests.iter().filter(|test| test.failed()).count(), 3);
     }
 }

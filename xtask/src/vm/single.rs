@@ -1,11 +1,13 @@
 //! One program in each machine: the demonstration, the soak.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value};
 
-use super::{initramfs, lab::Lab, machine::Job, tables, write};
+use synflip_exchange::{End, Job};
+
+use super::{console::Heard, initramfs, lab::Lab, tables, write};
 use crate::program::Program;
 
 /// Runs a program on the named kernels.
@@ -26,33 +28,35 @@ pub(crate) fn run_in(names: &[String], program: &Program, args: &[OsString]) -> 
         let output = "/tmp/run.json";
         let job = Job {
             name: program.name.to_owned(),
-            program: format!("{}/{}", initramfs::PROGRAMS, program.name),
+            program: format!("{}/{}", initramfs::PROGRAMS, program.name).into(),
             args: args
                 .iter()
                 .cloned()
                 .chain(["--json".to_owned(), output.to_owned()])
                 .collect(),
-            deadline_s,
-            output: Some(output.to_owned()),
+            deadline: Duration::from_secs(deadline_s),
+            output: Some(output.into()),
+            ..Job::default()
         };
-        let ran = lab.boot(kernel, program.name, vec![job], &mut |line| {
-            println!("{line}");
+        let (story, _) = lab.boot(kernel, program.name, vec![job], 1, &mut |heard| {
+            if let Heard::Said(line) = heard {
+                println!("{line}");
+            }
         })?;
-        for trouble in &ran.story.troubles {
+        for trouble in &story.troubles {
             eprintln!(
                 "error: kernel {}: {}",
                 kernel.row.name,
                 trouble.join("\n    ")
             );
         }
-        let (end, data) = match ran.story.jobs.first() {
-            Some(job) => (job.end.as_deref(), job.data.as_str()),
-            None => (None, ""),
-        };
-        success &= end == Some("ok") && ran.story.troubles.is_empty();
-        let data = match serde_json::from_str(data) {
+        let ended = story.progress.ended.first().map(|(_, ended)| ended);
+        let ok = ended.is_some_and(|ended| ended.end == End::Ok);
+        success &= ok && story.troubles.is_empty();
+        let data = ended.and_then(|ended| ended.output.as_deref());
+        let data = match serde_json::from_str(data.unwrap_or_default()) {
             Ok(data) => data,
-            Err(_) if end != Some("ok") || args.iter().any(|arg| arg == "--help") => Value::Null,
+            Err(_) if !ok || args.iter().any(|arg| arg == "--help") => Value::Null,
             Err(error) => bail!("{} has written no JSON: {error}", program.name),
         };
         runs.push((kernel.row.name.clone(), data));

@@ -3,9 +3,12 @@
 use comfy_table::{Table, presets};
 use serde_json::Value;
 
-use crate::vm::{cases::Status, kernels::Kernels, report::OnKernel};
+use crate::{
+    cases::{TestRun, Verdict},
+    vm::{kernels::Kernels, report::OnKernel},
+};
 
-/// One column per kernel; one line per target, with its time, and one per test.
+/// One column per kernel; one line per group of tests, with its time, and one per test.
 pub(crate) fn matrix(kernels: &[OnKernel]) -> Table {
     let mut table = plain();
     let mut header = vec![String::new()];
@@ -14,48 +17,24 @@ pub(crate) fn matrix(kernels: &[OnKernel]) -> Table {
     let mut versions = vec!["package".to_owned()];
     versions.extend(kernels.iter().map(|on| on.origin.version().to_owned()));
     table.add_row(versions);
-    // All kernels have the same targets, in the same order.
-    let targets = kernels
-        .first()
-        .map(|on| on.targets.as_slice())
-        .unwrap_or_default();
-    for (at, target) in targets.iter().enumerate() {
-        let mut line = vec![target.name.clone()];
-        line.extend(kernels.iter().map(|on| {
-            let target = &on.targets[at];
-            let verdict = if target.failures.is_empty() {
-                "ok"
-            } else {
-                "FAILED"
-            };
-            format!("{verdict} {:.0} s", target.seconds)
-        }));
-        table.add_row(line);
-        let all = kernels.iter().flat_map(|on| &on.targets[at].cases);
-        let mut names: Vec<&str> = Vec::new();
-        for case in all {
-            if !names.contains(&case.name.as_str()) {
-                names.push(&case.name);
-            }
-        }
-        for name in names {
-            // The modules that every test is in say nothing.
-            let mut line = vec![format!("  {}", name.replace("tests::", ""))];
-            line.extend(kernels.iter().map(|on| {
-                {
-                    let mut cases = on.targets[at].cases.iter();
-                    match cases.find(|case| case.name == name).map(|case| case.status) {
-                        Some(Status::Ok) => "ok",
-                        Some(Status::Failed) => "FAILED",
-                        Some(Status::Skipped) => "skipped",
-                        Some(Status::Unfinished) => "UNFINISHED",
-                        None => "-",
-                    }
-                }
-                .to_owned()
-            }));
+    // All kernels have the same tests, in the same order.
+    let tests = kernels.first().map(|on| on.tests.as_slice());
+    let mut last = None;
+    for (at, test) in tests.unwrap_or_default().iter().enumerate() {
+        let group = test.group();
+        if last.replace(group) != Some(group) {
+            let mut line = vec![group.to_owned()];
+            line.extend(kernels.iter().map(|on| whole_group(on, group)));
             table.add_row(line);
         }
+        let name = test.name.strip_prefix(group).unwrap_or(&test.name);
+        let mut line = vec![format!("  {}", name.trim_start_matches("::"))];
+        line.extend(kernels.iter().map(|on| match on.tests[at].verdict {
+            Verdict::Ok => format!("{:.1}", on.tests[at].seconds),
+            Verdict::Failed => "FAILED".to_owned(),
+            Verdict::Skipped => "skipped".to_owned(),
+        }));
+        table.add_row(line);
     }
     let mut whole = vec!["machine".to_owned()];
     whole.extend(kernels.iter().map(|on| {
@@ -68,6 +47,20 @@ pub(crate) fn matrix(kernels: &[OnKernel]) -> Table {
     }));
     table.add_row(whole);
     table
+}
+
+/// Whether all of a group passed, and their seconds together.
+fn whole_group(on: &OnKernel, group: &str) -> String {
+    let tests = || on.tests.iter().filter(|test| test.group() == group);
+    let verdict = if tests().any(TestRun::failed) {
+        "FAILED"
+    } else {
+        "ok"
+    };
+    format!(
+        "{verdict} {:.0} s",
+        tests().map(|test| test.seconds).sum::<f64>()
+    )
 }
 
 /// One line per kernel: what it can do, and what passed on it.
