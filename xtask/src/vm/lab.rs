@@ -23,8 +23,18 @@ use crate::{
         modules,
         packages::Kernel,
         qemu::{Accel, Qemu},
+        systemd::Userland,
     },
 };
+
+/// What is in a machine, besides our programs and its plan.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum System<'a> {
+    /// Nothing: `synflip-init` is PID 1.
+    Small,
+    /// systemd, of which `synflip-init` is a service.
+    Systemd(&'a Userland),
+}
 
 /// QEMU, the kernels that were asked for, and what is to run on them.
 #[derive(Debug)]
@@ -77,6 +87,7 @@ impl Lab {
     pub(crate) fn boot(
         &self,
         kernel: &Kernel,
+        system: System<'_>,
         name: &str,
         jobs: Vec<Job>,
         at_a_time: usize,
@@ -89,7 +100,7 @@ impl Lab {
             at_a_time,
             ..Plan::default()
         };
-        let story = self.machine(kernel, self.accel, plan, BOOT, name, hear)?;
+        let story = self.machine(kernel, system, self.accel, plan, BOOT, name, hear)?;
         Ok((story, start.elapsed()))
     }
 
@@ -103,7 +114,8 @@ impl Lab {
         // The newest first: it uses most of the processor, and says at once what KVM lacks.
         for kernel in self.machines.iter().rev() {
             let plan = Plan::default();
-            let story = self.machine(kernel, Accel::Kvm, plan, PROBE, "kvm", &mut |_| {})?;
+            let small = System::Small;
+            let story = self.machine(kernel, small, Accel::Kvm, plan, PROBE, "kvm", &mut |_| {})?;
             if story.progress.state == State::Done && story.troubles.is_empty() {
                 continue;
             }
@@ -116,9 +128,11 @@ impl Lab {
         Ok(Accel::Kvm)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all that machines differ in")]
     fn machine(
         &self,
         kernel: &Kernel,
+        system: System<'_>,
         accel: Accel,
         mut plan: Plan,
         boot: Duration,
@@ -129,21 +143,35 @@ impl Lab {
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let initramfs = dir.join("initramfs.cpio");
         let mut archive = Archive::create(&initramfs)?;
+        let init = match system {
+            System::Small => {
+                archive.directory(initramfs::PROGRAMS)?;
+                "/init"
+            }
+            System::Systemd(userland) => {
+                userland.archive(&mut archive)?;
+                INIT_SERVICE
+            }
+        };
+        for dir in [initramfs::TESTS, initramfs::MODULES] {
+            archive.directory(dir)?;
+        }
         let mut add = |path: &str, file: &Path| {
             let content =
                 fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
             archive.file(path, &content)
         };
-        add("/init", &self.programs.init)?;
+        add(init, &self.programs.init)?;
         if !plan.jobs.is_empty() {
             for (name, file) in &self.programs.programs {
                 add(&format!("{}/{name}", initramfs::PROGRAMS), file)?;
             }
         }
-        let tests = Path::new(initramfs::TESTS);
-        if plan.jobs.iter().any(|job| job.program.starts_with(tests)) {
-            let file = self.programs.test(TestProgram::Kernel)?;
-            add(initramfs::KERNEL_TESTS, file)?;
+        for (name, file) in &self.programs.tests {
+            let path = format!("{}/{name}", initramfs::TESTS);
+            if plan.jobs.iter().any(|job| job.program == Path::new(&path)) {
+                add(&path, file)?;
+            }
         }
         for module in modules::load(&kernel.modules, &self.kernels.modules)? {
             let path = format!("{}/{}.ko", initramfs::MODULES, module.name);
@@ -195,6 +223,8 @@ fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// What `synflip-tests.service` runs.
+const INIT_SERVICE: &str = "/bin/synflip-init";
 /// To the first word of PID 1. An emulated machine takes a few seconds, if it has a processor.
 const BOOT: Duration = Duration::from_secs(120);
 /// The same with KVM, which takes one second if it works.

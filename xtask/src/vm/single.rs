@@ -7,7 +7,12 @@ use serde_json::{Map, Value};
 
 use synflip_exchange::{End, Job};
 
-use super::{console::Heard, initramfs, lab::Lab, tables, write};
+use super::{
+    console::Heard,
+    initramfs,
+    lab::{Lab, System},
+    tables, write,
+};
 use crate::program::Program;
 
 /// Runs a program on the named kernels.
@@ -38,11 +43,18 @@ pub(crate) fn run_in(names: &[String], program: &Program, args: &[OsString]) -> 
             output: Some(output.into()),
             ..Job::default()
         };
-        let (story, _) = lab.boot(kernel, program.name, vec![job], 1, &mut |heard| {
-            if let Heard::Said(line) = heard {
-                println!("{line}");
-            }
-        })?;
+        let (story, _) = lab.boot(
+            kernel,
+            System::Small,
+            program.name,
+            vec![job],
+            1,
+            &mut |heard| {
+                if let Heard::Said(line) = heard {
+                    println!("{line}");
+                }
+            },
+        )?;
         for trouble in &story.troubles {
             eprintln!(
                 "error: kernel {}: {}",
