@@ -31,7 +31,7 @@ use synflip_exchange::each;
 
 use crate::{binaries::TestProgram, cases::TestRun, suite, tally::Outcome};
 use console::Heard;
-use lab::{Lab, System};
+use lab::{Lab, Machine, System};
 use packages::Kernel;
 use report::OnKernel;
 use systemd::Userland;
@@ -84,6 +84,9 @@ pub(crate) fn with_systemd(only: &[String]) -> Result<(Vec<Outcome>, Vec<String>
     let userland = Userland::provide(&kernel.row.suite, &lab.dir)?;
     println!("== systemd {}", userland.version);
     let tests = suite::list(lab.programs.test(TestProgram::Systemd)?, only)?;
+    if tests.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
     let system = System::Systemd(&userland);
     // They share the units.
     let result = run_tests(&lab, kernel, system, TestProgram::Systemd, &tests, 1)?;
@@ -117,11 +120,15 @@ fn run_tests(
             println!("[{name}] {}", test.shown().join(&format!("\n[{name}] ")));
         }
     };
-    let machine = match system {
-        System::Small => "tests",
-        System::Systemd(_) => "systemd",
+    let machine = Machine {
+        kernel,
+        system,
+        name: match system {
+            System::Small => "tests",
+            System::Systemd(_) => "systemd",
+        },
     };
-    let (story, took) = lab.boot(kernel, system, machine, jobs, at_a_time, &mut hear)?;
+    let (story, took) = lab.boot(machine, jobs, at_a_time, &mut hear)?;
     let accelerator = lab.accel.name();
     Ok(OnKernel::judge(kernel, accelerator, tests, story, took))
 }

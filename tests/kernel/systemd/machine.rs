@@ -1,6 +1,6 @@
 //! What these tests begin with: a machine on which systemd runs an agent that knows nothing yet.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use synflip_bed::{
@@ -35,14 +35,12 @@ impl Machine {
         // The servers first: the agent gives up what is theirs when they have stopped.
         systemctl(&["stop", "synflip-web@*.service"])?;
         systemctl(&["stop", "synflip.service"])?;
-        let drop_in = Path::new("/run/systemd/system/synflip.service.d");
-        let write = |dir: &Path, file: &str, text: &str| {
-            fs::create_dir_all(dir)
-                .and_then(|()| fs::write(dir.join(file), text))
-                .with_context(|| format!("write {file} in {}", dir.display()))
-        };
-        write(drop_in, "test.conf", &format!("[Service]\n{lines}\n"))?;
-        systemctl(&["daemon-reload"])?;
+        let lines = format!("[Service]\n{lines}\n");
+        let dir = Path::new("/run/systemd/system/synflip.service.d");
+        if fs::read_to_string(dir.join(DROP_IN)).unwrap_or_default() != lines {
+            write(dir, DROP_IN, &lines)?;
+            systemctl(&["daemon-reload"])?;
+        }
         let machine = Self {
             net: Network::of_the_machine()?,
             agent: Unit::new("synflip.service"),
@@ -58,13 +56,8 @@ impl Machine {
     /// it is registered and ready when this returns.
     pub(crate) fn server(&self, number: u32, args: &str) -> Result<Unit> {
         let generation = format!("v{number}");
-        let dir = Path::new("/run/synflip-web");
-        fs::create_dir_all(dir)
-            .and_then(|()| {
-                let args = format!("ARGS=--number {number} {args}\n");
-                fs::write(dir.join(&generation), args)
-            })
-            .with_context(|| format!("write the arguments of {generation}"))?;
+        let args = format!("ARGS=--number {number} {args}\n");
+        write(Path::new("/run/synflip-web"), &generation, &args)?;
         let unit = Unit::new(&format!("synflip-web@{generation}.service"));
         unit.start()?;
         self.until(&format!("{generation} is ready"), |service| {
@@ -107,10 +100,19 @@ impl Machine {
 
     /// Flips with the command line, and waits for the drain.
     pub(crate) fn flip(&self, to: &str) -> Result<()> {
-        let mut command = std::process::Command::new(program("synflip")?);
+        let mut command = Command::new(program("synflip")?);
         let said = command.args(["flip", "--to", to]).output();
         let said = Cli::from(said.context("run synflip")?);
         ensure!(said.code == 0, "{said:?}");
         Ok(())
     }
 }
+
+fn write(dir: &Path, file: &str, text: &str) -> Result<()> {
+    fs::create_dir_all(dir)
+        .and_then(|()| fs::write(dir.join(file), text))
+        .with_context(|| format!("write {file} in {}", dir.display()))
+}
+
+/// What the agent's unit has in one test and not in others.
+const DROP_IN: &str = "test.conf";

@@ -4,6 +4,7 @@
 use anyhow::{Result, ensure};
 use synflip_bed::{
     fixture::works,
+    load::Mode,
     wait::{self, SOON},
 };
 
@@ -16,14 +17,14 @@ fn the_agents_unit_is_restarted_under_load_and_nothing_is_lost() -> Result<()> {
     machine.until_stored(LISTENERS)?;
     let (agent, restarts) = (&machine.agent, machine.agent.restarts()?);
     let mut pids = vec![agent.main_pid()?];
-    let load = machine.net.load(8);
+    let load = machine.net.load_in(LOAD);
     for _ in 0..RESTARTS {
-        load.more(50)?;
+        load.more(20)?;
         agent.restart()?;
         pids.push(agent.main_pid()?);
         is_back(&machine)?;
     }
-    load.more(50)?;
+    load.more(20)?;
     agent.kill("KILL")?;
     wait::until("systemd starts it again", SOON, || {
         agent.restarts().is_ok_and(|number| number == restarts + 1)
@@ -33,12 +34,12 @@ fn the_agents_unit_is_restarted_under_load_and_nothing_is_lost() -> Result<()> {
     })?;
     pids.push(agent.main_pid()?);
     is_back(&machine)?;
-    load.more(50)?;
+    load.more(20)?;
 
     // The last one is as good as the first.
     let _second = machine.server(2, "")?;
     machine.flip("v2")?;
-    load.more(50)?;
+    load.more(20)?;
     let report = load.finish_unharmed()?;
     ensure!(report.by_generation.contains_key(&2), "{report:?}");
 
@@ -67,6 +68,11 @@ fn is_back(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
+/// Leaves an emulated machine time to start agents.
+const LOAD: Mode = Mode::Open {
+    rate: 50.0,
+    max_in_flight: 500,
+};
 const RESTARTS: usize = 3;
 /// Of each server.
 const LISTENERS: u32 = 2;

@@ -27,6 +27,15 @@ use crate::{
     },
 };
 
+/// A machine to boot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Machine<'a> {
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) system: System<'a>,
+    /// What it says is kept under this name.
+    pub(crate) name: &'a str,
+}
+
 /// What is in a machine, besides our programs and its plan.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum System<'a> {
@@ -82,25 +91,22 @@ impl Lab {
         Ok(lab)
     }
 
-    /// Boots a kernel, runs the jobs, and passes on what they print and how they end; what the
-    /// machine says is kept under its name.
+    /// Boots a machine, runs the jobs, and passes on what they print and how they end.
     pub(crate) fn boot(
         &self,
-        kernel: &Kernel,
-        system: System<'_>,
-        name: &str,
+        machine: Machine<'_>,
         jobs: Vec<Job>,
         at_a_time: usize,
         hear: &mut dyn FnMut(Heard<'_>),
     ) -> Result<(Story, Duration)> {
         let start = Instant::now();
         let plan = Plan {
-            env: self.environment(kernel),
+            env: self.environment(machine.kernel),
             jobs,
             at_a_time,
             ..Plan::default()
         };
-        let story = self.machine(kernel, system, self.accel, plan, BOOT, name, hear)?;
+        let story = self.machine(machine, self.accel, plan, BOOT, hear)?;
         Ok((story, start.elapsed()))
     }
 
@@ -114,8 +120,12 @@ impl Lab {
         // The newest first: it uses most of the processor, and says at once what KVM lacks.
         for kernel in self.machines.iter().rev() {
             let plan = Plan::default();
-            let small = System::Small;
-            let story = self.machine(kernel, small, Accel::Kvm, plan, PROBE, "kvm", &mut |_| {})?;
+            let machine = Machine {
+                kernel,
+                system: System::Small,
+                name: "kvm",
+            };
+            let story = self.machine(machine, Accel::Kvm, plan, PROBE, &mut |_| {})?;
             if story.progress.state == State::Done && story.troubles.is_empty() {
                 continue;
             }
@@ -128,17 +138,19 @@ impl Lab {
         Ok(Accel::Kvm)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all that machines differ in")]
     fn machine(
         &self,
-        kernel: &Kernel,
-        system: System<'_>,
+        machine: Machine<'_>,
         accel: Accel,
         mut plan: Plan,
         boot: Duration,
-        name: &str,
         hear: &mut dyn FnMut(Heard<'_>),
     ) -> Result<Story> {
+        let Machine {
+            kernel,
+            system,
+            name,
+        } = machine;
         let dir = self.dir.join(&kernel.row.name).join(name);
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let initramfs = dir.join("initramfs.cpio");

@@ -10,7 +10,7 @@ use synflip_exchange::{End, Job};
 use super::{
     console::Heard,
     initramfs,
-    lab::{Lab, System},
+    lab::{Lab, Machine, System},
     tables, write,
 };
 use crate::program::Program;
@@ -43,18 +43,16 @@ pub(crate) fn run_in(names: &[String], program: &Program, args: &[OsString]) -> 
             output: Some(output.into()),
             ..Job::default()
         };
-        let (story, _) = lab.boot(
+        let machine = Machine {
             kernel,
-            System::Small,
-            program.name,
-            vec![job],
-            1,
-            &mut |heard| {
-                if let Heard::Said(line) = heard {
-                    println!("{line}");
-                }
-            },
-        )?;
+            system: System::Small,
+            name: program.name,
+        };
+        let (story, _) = lab.boot(machine, vec![job], 1, &mut |heard| {
+            if let Heard::Said(line) = heard {
+                println!("{line}");
+            }
+        })?;
         for trouble in &story.troubles {
             eprintln!(
                 "error: kernel {}: {}",
