@@ -48,7 +48,9 @@ pub(crate) fn matrix(
 ) -> Result<(Vec<Outcome>, Vec<String>)> {
     let lab = Lab::open(names, &[TestProgram::Kernel])?;
     let tests = suite::list(lab.programs.test(TestProgram::Kernel)?, only)?;
-    suite::ensure_any(&tests, only)?;
+    if tests.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
     let at_once = thread::available_parallelism().map_or(1, usize::from);
     let results = each(&lab.machines, at_once, |kernel| {
         let program = TestProgram::Kernel;
