@@ -2,8 +2,8 @@
 
 use std::net::TcpStream;
 
-use anyhow::{Result, ensure};
-use rustix::process::Signal;
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use synflip_bed::{
     fixture::{find, works},
     network::answers,
@@ -49,8 +49,11 @@ fn queued(machine: &Machine) -> Result<Vec<TcpStream>> {
     let server: Unit = machine.first("--stop-accepting")?;
     let waiting = machine.net.clients(20)?;
     let agent = machine.agent.main_pid()?;
-    machine.agent.signal_main(Signal::KILL)?;
-    server.signal_main(Signal::KILL)?;
+    // Past systemd, which would have time to start the agent between the two.
+    for pid in [agent, server.main_pid()?] {
+        let pid = Pid::from_raw(i32::try_from(pid)?).context("a unit without a process")?;
+        kill_process(pid, Signal::KILL).context("kill a unit's process")?;
+    }
     wait::until("systemd starts the agent again", SOON, || {
         let is_up = |state: String| state == "active";
         let is_another = |pid| pid != 0 && pid != agent;

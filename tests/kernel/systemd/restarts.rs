@@ -58,6 +58,25 @@ fn the_agents_unit_is_restarted_under_load_and_nothing_is_lost() -> Result<()> {
     Ok(())
 }
 
+/// An upgrade that stops the unit, and starts it later: systemd lets go of the listeners then, but
+/// the server has them, and gives them to the next agent.
+#[test]
+fn the_agents_unit_is_stopped_for_a_while_and_nothing_is_lost() -> Result<()> {
+    let machine = Machine::new()?;
+    let _first = machine.first("")?;
+    machine.until_stored(LISTENERS)?;
+    let load = machine.net.load_in(LOAD);
+    load.more(20)?;
+    machine.agent.stop()?;
+    ensure!(machine.agent.stored()? == 0, "systemd keeps what it had");
+    load.more(20)?;
+    machine.agent.start()?;
+    machine.until_stored(LISTENERS)?;
+    is_back(&machine)?;
+    load.more(20)?;
+    load.finish_unharmed().map(drop)
+}
+
 /// Waits until a new agent has all that the one before had.
 fn is_back(machine: &Machine) -> Result<()> {
     machine.until("the service is back, and its server", |service| {

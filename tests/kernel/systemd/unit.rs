@@ -3,7 +3,6 @@
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 
 /// A unit.
 #[derive(Debug)]
@@ -19,6 +18,11 @@ impl Unit {
         systemctl(&["start", &self.0]).map(drop)
     }
 
+    /// Stops it, and waits for that.
+    pub(crate) fn stop(&self) -> Result<()> {
+        systemctl(&["stop", &self.0]).map(drop)
+    }
+
     /// Starts it again, and waits for that.
     pub(crate) fn restart(&self) -> Result<()> {
         systemctl(&["restart", &self.0]).map(drop)
@@ -27,13 +31,6 @@ impl Unit {
     /// Sends a signal to all of its processes.
     pub(crate) fn kill(&self, signal: &str) -> Result<()> {
         systemctl(&["kill", "--signal", signal, &self.0]).map(drop)
-    }
-
-    /// Sends a signal to its main process, past systemd: two units die at the same time then.
-    pub(crate) fn signal_main(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.main_pid()?).context("a process id")?;
-        let pid = Pid::from_raw(pid).with_context(|| format!("{} does not run", self.0))?;
-        kill_process(pid, signal).with_context(|| format!("send {signal:?} to {}", self.0))
     }
 
     /// Its main process; 0 if it has none.
