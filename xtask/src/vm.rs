@@ -48,6 +48,9 @@ pub(crate) fn matrix(
 ) -> Result<(Vec<Outcome>, Vec<String>)> {
     let lab = Lab::open(names, &[TestProgram::Kernel])?;
     let tests = suite::list(lab.programs.test(TestProgram::Kernel)?, only)?;
+    if only.is_empty() {
+        lab.kernels.ensure_alone_exist(&tests)?;
+    }
     if tests.is_empty() {
         return Ok((Vec::new(), Vec::new()));
     }

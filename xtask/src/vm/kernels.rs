@@ -136,6 +136,17 @@ impl Kernels {
         self.alone.iter().any(|name| is_in(test, name))
     }
 
+    /// Refuses names of tests that are to run alone and are not among the kernel tests any more.
+    pub(crate) fn ensure_alone_exist(&self, tests: &[String]) -> Result<()> {
+        for name in &self.alone {
+            ensure!(
+                tests.iter().any(|test| is_in(test, name)),
+                "vm-images/kernels.toml has {name:?} run alone, and there is no such test"
+            );
+        }
+        Ok(())
+    }
+
     /// What this machine's own kernel may lack.
     pub(crate) fn host_may_lack(&self) -> &[String] {
         &self.host.may_lack
@@ -162,6 +173,9 @@ mod tests {
         assert_eq!(kernels.deadline_s("synflip-runs"), 300);
         assert!(kernels.runs_alone("flip::commit::some_test"));
         assert!(!kernels.runs_alone("flip::committed::some_test"));
+        let error = kernels.ensure_alone_exist(&["closing::a".to_owned()]);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("\"contract::cost\""), "{error}");
     }
 
     #[test]
