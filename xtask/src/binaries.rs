@@ -20,7 +20,7 @@ pub(crate) struct Binaries {
     /// The product and what tests start.
     pub(crate) programs: Vec<(String, PathBuf)>,
     /// The programs of tests that were asked for.
-    tests: Vec<(String, PathBuf)>,
+    pub(crate) tests: Vec<(String, PathBuf)>,
 }
 
 /// A program of tests that run as processes of their own.
@@ -28,6 +28,8 @@ pub(crate) struct Binaries {
 pub(crate) enum TestProgram {
     /// `tests/kernel`
     Kernel,
+    /// `tests/kernel/systemd`, for a machine that systemd has booted.
+    Systemd,
     /// The end-to-end tests of `tests/lab`.
     E2e,
 }
@@ -37,13 +39,14 @@ impl TestProgram {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Kernel => "kernel",
+            Self::Systemd => "systemd",
             Self::E2e => "e2e",
         }
     }
 
     fn package(self) -> &'static str {
         match self {
-            Self::Kernel => "synflip-kernel-tests",
+            Self::Kernel | Self::Systemd => "synflip-kernel-tests",
             Self::E2e => "synflip-lab",
         }
     }

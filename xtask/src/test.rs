@@ -49,6 +49,8 @@ enum Tier {
     E2e,
     /// The kernel tests on other kernels, in virtual machines.
     Vm,
+    /// The product as units of systemd, in a virtual machine.
+    Systemd,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -106,6 +108,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         ran.extend(outcomes);
         failures.extend(failed);
     }
+    if wanted(Tier::Systemd) {
+        let (outcomes, failed) = vm::with_systemd(&args.only)?;
+        ran.extend(outcomes);
+        failures.extend(failed);
+    }
     // That nothing was run is no success.
     ensure!(
         !ran.is_empty(),
@@ -124,11 +131,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// How many tests to run beside each other. Those of the kernel mostly wait, for its timers or
-/// for a line with a round trip; the end-to-end tests are load.
+/// for a line with a round trip; the end-to-end tests are load, and those of
+/// systemd share its units.
 fn at_a_time(program: TestProgram) -> usize {
     match program {
         TestProgram::Kernel => 2 * thread::available_parallelism().map_or(1, usize::from),
-        TestProgram::E2e => 1,
+        TestProgram::E2e | TestProgram::Systemd => 1,
     }
 }
 

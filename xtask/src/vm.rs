@@ -8,6 +8,7 @@
 //! * [`initramfs`]: what runs inside
 //! * [`qemu`], [`machine`], [`console`]: a machine, followed from its start to its end
 //! * [`report`], [`tables`]: what came of it
+//! * [`systemd`]: a machine whose PID 1 is systemd
 //! * [`single`]: one program in each machine, instead of the tests
 
 mod console;
@@ -20,17 +21,20 @@ mod packages;
 mod qemu;
 mod report;
 mod single;
+mod systemd;
 mod tables;
 
 use std::{fs, path::Path, thread};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use synflip_exchange::each;
 
 use crate::{binaries::TestProgram, cases::TestRun, suite, tally::Outcome};
 use console::Heard;
-use lab::Lab;
+use lab::{Lab, Machine, System};
+use packages::Kernel;
 use report::OnKernel;
+use systemd::Userland;
 
 pub(crate) use kernels::Kernels;
 pub(crate) use single::run_in;
@@ -43,35 +47,17 @@ pub(crate) fn matrix(
     markdown: Option<&Path>,
 ) -> Result<(Vec<Outcome>, Vec<String>)> {
     let lab = Lab::open(names, &[TestProgram::Kernel])?;
-    let program = lab.programs.test(TestProgram::Kernel)?;
-    let tests = suite::list(program, only)?;
+    let tests = suite::list(lab.programs.test(TestProgram::Kernel)?, only)?;
     if only.is_empty() {
         lab.kernels.ensure_alone_exist(&tests)?;
     }
     if tests.is_empty() {
         return Ok((Vec::new(), Vec::new()));
     }
-    let jobs = suite::jobs(&tests, Path::new(initramfs::KERNEL_TESTS), &lab.kernels);
     let at_once = thread::available_parallelism().map_or(1, usize::from);
-    let results = each(&lab.machines, at_once, |kernel| -> Result<OnKernel> {
-        let name = &kernel.row.name;
-        let (release, version) = (&kernel.origin.release, kernel.origin.version());
-        println!("== vm {name}: Linux {release} ({version})");
-        let mut hear = |heard: Heard<'_>| {
-            if let Heard::Ended(ran, ended) = heard {
-                let lines = ran.lines.clone();
-                let test = TestRun::judge(ran.name.clone(), lines, ended, &kernel.row.lacks);
-                println!("[{name}] {}", test.shown().join(&format!("\n[{name}] ")));
-            }
-        };
-        let (story, took) = lab.boot(kernel, "tests", jobs.clone(), AT_A_TIME, &mut hear)?;
-        Ok(OnKernel::judge(
-            kernel,
-            lab.accel.name(),
-            &tests,
-            story,
-            took,
-        ))
+    let results = each(&lab.machines, at_once, |kernel| {
+        let program = TestProgram::Kernel;
+        run_tests(&lab, kernel, System::Small, program, &tests, AT_A_TIME)
     });
     let results = results.into_iter().collect::<Result<Vec<OnKernel>>>()?;
     let all = results.iter().flat_map(|on| &on.tests);
@@ -91,6 +77,65 @@ pub(crate) fn matrix(
         outcomes,
         results.iter().flat_map(OnKernel::failures).collect(),
     ))
+}
+
+/// Runs the tests that need systemd, in the machine that has it; with patterns, those whose name
+/// contains one of them. Returns what came of them, and what failed.
+pub(crate) fn with_systemd(only: &[String]) -> Result<(Vec<Outcome>, Vec<String>)> {
+    let lab = Lab::open(&[systemd::KERNEL.to_owned()], &[TestProgram::Systemd])?;
+    let [kernel] = lab.machines.as_slice() else {
+        bail!("more than one kernel is called {}", systemd::KERNEL);
+    };
+    let userland = Userland::provide(&kernel.row.suite, &lab.dir)?;
+    println!("== systemd {}", userland.version);
+    let tests = suite::list(lab.programs.test(TestProgram::Systemd)?, only)?;
+    if tests.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let system = System::Systemd(&userland);
+    // They share the units.
+    let result = run_tests(&lab, kernel, system, TestProgram::Systemd, &tests, 1)?;
+    let took = result.tests.iter();
+    suite::remember(took.map(|test| (test.name.clone(), test.seconds)))?;
+    let outcome = Outcome {
+        name: "systemd".to_owned(),
+        ..result.outcome()
+    };
+    Ok((vec![outcome], result.failures()))
+}
+
+/// Boots a kernel, runs tests of a program on it, so many at a time, and shows what comes of them.
+fn run_tests(
+    lab: &Lab,
+    kernel: &Kernel,
+    system: System<'_>,
+    program: TestProgram,
+    tests: &[String],
+    at_a_time: usize,
+) -> Result<OnKernel> {
+    let name = &kernel.row.name;
+    let (release, version) = (&kernel.origin.release, kernel.origin.version());
+    println!("== vm {name}: Linux {release} ({version})");
+    let path = Path::new(initramfs::TESTS).join(program.name());
+    let jobs = suite::jobs(tests, &path, &lab.kernels);
+    let mut hear = |heard: Heard<'_>| {
+        if let Heard::Ended(ran, ended) = heard {
+            let lines = ran.lines.clone();
+            let test = TestRun::judge(ran.name.clone(), lines, ended, &kernel.row.lacks);
+            println!("[{name}] {}", test.shown().join(&format!("\n[{name}] ")));
+        }
+    };
+    let machine = Machine {
+        kernel,
+        system,
+        name: match system {
+            System::Small => "tests",
+            System::Systemd(_) => "systemd",
+        },
+    };
+    let (story, took) = lab.boot(machine, jobs, at_a_time, &mut hear)?;
+    let accelerator = lab.accel.name();
+    Ok(OnKernel::judge(kernel, accelerator, tests, story, took))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

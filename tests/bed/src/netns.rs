@@ -54,6 +54,17 @@ impl Netns {
         Ok(netns)
     }
 
+    /// The namespace that this process is in, as it is.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened.
+    pub fn current() -> Result<Self> {
+        raise_file_limit();
+        let file = File::open("/proc/self/ns/net").context("open the network namespace")?;
+        Ok(Self { file })
+    }
+
     /// Runs `f` on a thread of its own inside the namespace.
     ///
     /// Sockets and processes made by `f` belong to the namespace for good; the

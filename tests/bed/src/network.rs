@@ -96,6 +96,24 @@ impl Network {
         Ok(network)
     }
 
+    /// The machine's own loopback, for servers that a test does not start itself.
+    ///
+    /// # Errors
+    ///
+    /// When this process may not enter its own namespace.
+    pub fn of_the_machine() -> Result<Self> {
+        let host = Arc::new(Netns::current()?);
+        Ok(Self {
+            _link: None,
+            raw: None,
+            client: Arc::clone(&host),
+            server: host,
+            family: Family::V4,
+            address: (Ipv4Addr::LOCALHOST, PORT).into(),
+            last_client: AtomicU16::new(1),
+        })
+    }
+
     /// How generation `number` runs, with so many listeners.
     pub fn spec(&self, number: u32, listeners: usize) -> Spec {
         Spec::new(number, self.address, listeners)

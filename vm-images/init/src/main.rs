@@ -3,6 +3,8 @@
 //!
 //! What happens goes to the second serial port, one [`Event`] a line; the first is the kernel's.
 //! Nothing here may end the process: the kernel would panic and hide why.
+//!
+//! Where systemd is PID 1, this is one of its services, and only runs the plan and powers off.
 
 #![forbid(unsafe_code)]
 
@@ -10,17 +12,19 @@ mod port;
 mod reaper;
 mod system;
 
-use std::{fs, panic, path::Path, sync::LazyLock};
+use std::{fs, panic, path::Path, process, sync::LazyLock};
 
 use anyhow::{Context as _, Result};
-use synflip_exchange::{Event, Job, Plan, all, run};
+use synflip_exchange::{Direct, Event, Job, Plan, Wait, all, run};
 
 use port::Port;
 use reaper::Reaper;
 
 fn main() {
     let ended = panic::catch_unwind(|| {
-        system::mount_all()?;
+        if is_init() {
+            system::mount_all()?;
+        }
         let port = Port::open()?;
         if let Err(error) = work(&port) {
             let why = format!("{error:#}");
@@ -40,21 +44,28 @@ fn main() {
 fn work(port: &Port) -> Result<()> {
     static REAPER: LazyLock<Reaper> = LazyLock::new(Reaper::default);
     port.tell(&Event::Booted)?;
-    system::prepare()?;
+    if is_init() {
+        system::prepare()?;
+    }
     let plan = fs::read("/plan.json").context("read /plan.json")?;
     let plan: Plan = serde_json::from_slice(&plan).context("understand /plan.json")?;
     for module in &plan.modules {
         system::load_module(module)?;
     }
-    REAPER.start();
+    let wait: &dyn Wait = if is_init() {
+        REAPER.start();
+        &*REAPER
+    } else {
+        &Direct
+    };
     let told = all(&plan.jobs, plan.at_a_time, |job| {
-        one(job, &plan, &REAPER, port)
+        one(job, &plan, wait, port)
     });
     told.into_iter().collect::<Result<()>>()?;
     port.tell(&Event::Done)
 }
 
-fn one(job: &Job, plan: &Plan, reaper: &Reaper, port: &Port) -> Result<()> {
+fn one(job: &Job, plan: &Plan, wait: &dyn Wait, port: &Port) -> Result<()> {
     let name = || job.name.clone();
     port.tell(&Event::Started { job: name() })?;
     let mut told = Ok(());
@@ -64,7 +75,12 @@ fn one(job: &Job, plan: &Plan, reaper: &Reaper, port: &Port) -> Result<()> {
             told = said;
         }
     };
-    let ended = run(job, &plan.env, Path::new("/tmp"), reaper, say);
+    let ended = run(job, &plan.env, Path::new("/tmp"), wait, say);
     told?;
     port.tell(&Event::Ended { job: name(), ended })
+}
+
+/// Whether this is PID 1, and has to do what otherwise systemd has done.
+fn is_init() -> bool {
+    process::id() == 1
 }

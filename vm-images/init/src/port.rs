@@ -3,11 +3,15 @@
 use std::{
     fs::{File, OpenOptions},
     io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context as _, Result};
-use rustix::termios::{OptionalActions, tcdrain, tcgetattr, tcsetattr};
+use rustix::{
+    fs::OFlags,
+    termios::{OptionalActions, tcdrain, tcgetattr, tcsetattr},
+};
 use synflip_exchange::Event;
 
 /// The port, for all threads.
@@ -20,6 +24,8 @@ impl Port {
         let port = OpenOptions::new()
             .read(true)
             .write(true)
+            // Of a service it would become the controlling terminal, to which systemctl talks.
+            .custom_flags(OFlags::NOCTTY.bits().cast_signed())
             .open("/dev/ttyS1")
             .context("open the second serial port, /dev/ttyS1")?;
         let mut settings = tcgetattr(&port).context("read the settings of /dev/ttyS1")?;

@@ -19,14 +19,10 @@ pub(crate) struct Archive<W> {
 }
 
 impl Archive<BufWriter<File>> {
-    /// Starts an archive with its directories.
+    /// Starts an archive.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let out = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-        let mut archive = Self::new(BufWriter::new(out));
-        for dir in [PROGRAMS, TESTS, MODULES] {
-            archive.entry(&dir[1..], DIRECTORY, &[])?;
-        }
-        Ok(archive)
+        Ok(Self::new(BufWriter::new(out)))
     }
 }
 
@@ -39,10 +35,29 @@ impl<W: Write> Archive<W> {
         }
     }
 
+    /// Adds a directory, whose parent is there.
+    pub(crate) fn directory(&mut self, path: &str) -> Result<()> {
+        self.named(path, DIRECTORY, &[])
+    }
+
     /// Adds a file that root may run.
     pub(crate) fn file(&mut self, path: &str, content: &[u8]) -> Result<()> {
+        self.named(path, EXECUTABLE, content)
+    }
+
+    /// Adds a file that nobody runs.
+    pub(crate) fn data(&mut self, path: &str, content: &[u8]) -> Result<()> {
+        self.named(path, DATA, content)
+    }
+
+    /// Adds a symbolic link.
+    pub(crate) fn link(&mut self, path: &str, to: &str) -> Result<()> {
+        self.named(path, LINK, to.as_bytes())
+    }
+
+    fn named(&mut self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
         let path = path.trim_start_matches('/');
-        self.entry(path, EXECUTABLE, content)
+        self.entry(path, mode, content)
             .with_context(|| format!("cannot archive {path}"))
     }
 
@@ -89,13 +104,13 @@ impl<W: Write> Archive<W> {
 pub(crate) const PROGRAMS: &str = "/bin";
 /// Where a machine has the tests.
 pub(crate) const TESTS: &str = "/tests";
-/// The kernel tests.
-pub(crate) const KERNEL_TESTS: &str = "/tests/kernel";
 /// Where a machine has its kernel modules.
 pub(crate) const MODULES: &str = "/modules";
 
 const DIRECTORY: u32 = 0o040_755;
 const EXECUTABLE: u32 = 0o100_755;
+const DATA: u32 = 0o100_644;
+const LINK: u32 = 0o120_777;
 
 #[cfg(test)]
 mod tests {

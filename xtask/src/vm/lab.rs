@@ -23,8 +23,27 @@ use crate::{
         modules,
         packages::Kernel,
         qemu::{Accel, Qemu},
+        systemd::Userland,
     },
 };
+
+/// A machine to boot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Machine<'a> {
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) system: System<'a>,
+    /// What it says is kept under this name.
+    pub(crate) name: &'a str,
+}
+
+/// What is in a machine, besides our programs and its plan.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum System<'a> {
+    /// Nothing: `synflip-init` is PID 1.
+    Small,
+    /// systemd, of which `synflip-init` is a service.
+    Systemd(&'a Userland),
+}
 
 /// QEMU, the kernels that were asked for, and what is to run on them.
 #[derive(Debug)]
@@ -72,24 +91,22 @@ impl Lab {
         Ok(lab)
     }
 
-    /// Boots a kernel, runs the jobs, and passes on what they print and how they end; what the
-    /// machine says is kept under its name.
+    /// Boots a machine, runs the jobs, and passes on what they print and how they end.
     pub(crate) fn boot(
         &self,
-        kernel: &Kernel,
-        name: &str,
+        machine: Machine<'_>,
         jobs: Vec<Job>,
         at_a_time: usize,
         hear: &mut dyn FnMut(Heard<'_>),
     ) -> Result<(Story, Duration)> {
         let start = Instant::now();
         let plan = Plan {
-            env: self.environment(kernel),
+            env: self.environment(machine.kernel),
             jobs,
             at_a_time,
             ..Plan::default()
         };
-        let story = self.machine(kernel, self.accel, plan, BOOT, name, hear)?;
+        let story = self.machine(machine, self.accel, plan, BOOT, hear)?;
         Ok((story, start.elapsed()))
     }
 
@@ -103,7 +120,12 @@ impl Lab {
         // The newest first: it uses most of the processor, and says at once what KVM lacks.
         for kernel in self.machines.iter().rev() {
             let plan = Plan::default();
-            let story = self.machine(kernel, Accel::Kvm, plan, PROBE, "kvm", &mut |_| {})?;
+            let machine = Machine {
+                kernel,
+                system: System::Small,
+                name: "kvm",
+            };
+            let story = self.machine(machine, Accel::Kvm, plan, PROBE, &mut |_| {})?;
             if story.progress.state == State::Done && story.troubles.is_empty() {
                 continue;
             }
@@ -118,32 +140,50 @@ impl Lab {
 
     fn machine(
         &self,
-        kernel: &Kernel,
+        machine: Machine<'_>,
         accel: Accel,
         mut plan: Plan,
         boot: Duration,
-        name: &str,
         hear: &mut dyn FnMut(Heard<'_>),
     ) -> Result<Story> {
+        let Machine {
+            kernel,
+            system,
+            name,
+        } = machine;
         let dir = self.dir.join(&kernel.row.name).join(name);
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let initramfs = dir.join("initramfs.cpio");
         let mut archive = Archive::create(&initramfs)?;
+        let init = match system {
+            System::Small => {
+                archive.directory(initramfs::PROGRAMS)?;
+                "/init"
+            }
+            System::Systemd(userland) => {
+                userland.archive(&mut archive)?;
+                INIT_SERVICE
+            }
+        };
+        for dir in [initramfs::TESTS, initramfs::MODULES] {
+            archive.directory(dir)?;
+        }
         let mut add = |path: &str, file: &Path| {
             let content =
                 fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
             archive.file(path, &content)
         };
-        add("/init", &self.programs.init)?;
+        add(init, &self.programs.init)?;
         if !plan.jobs.is_empty() {
             for (name, file) in &self.programs.programs {
                 add(&format!("{}/{name}", initramfs::PROGRAMS), file)?;
             }
         }
-        let tests = Path::new(initramfs::TESTS);
-        if plan.jobs.iter().any(|job| job.program.starts_with(tests)) {
-            let file = self.programs.test(TestProgram::Kernel)?;
-            add(initramfs::KERNEL_TESTS, file)?;
+        for (name, file) in &self.programs.tests {
+            let path = format!("{}/{name}", initramfs::TESTS);
+            if plan.jobs.iter().any(|job| job.program == Path::new(&path)) {
+                add(&path, file)?;
+            }
         }
         for module in modules::load(&kernel.modules, &self.kernels.modules)? {
             let path = format!("{}/{}.ko", initramfs::MODULES, module.name);
@@ -195,6 +235,8 @@ fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// What `synflip-tests.service` runs.
+const INIT_SERVICE: &str = "/bin/synflip-init";
 /// To the first word of PID 1. An emulated machine takes a few seconds, if it has a processor.
 const BOOT: Duration = Duration::from_secs(120);
 /// The same with KVM, which takes one second if it works.

@@ -7,7 +7,12 @@ use serde_json::{Map, Value};
 
 use synflip_exchange::{End, Job};
 
-use super::{console::Heard, initramfs, lab::Lab, tables, write};
+use super::{
+    console::Heard,
+    initramfs,
+    lab::{Lab, Machine, System},
+    tables, write,
+};
 use crate::program::Program;
 
 /// Runs a program on the named kernels.
@@ -38,7 +43,12 @@ pub(crate) fn run_in(names: &[String], program: &Program, args: &[OsString]) -> 
             output: Some(output.into()),
             ..Job::default()
         };
-        let (story, _) = lab.boot(kernel, program.name, vec![job], 1, &mut |heard| {
+        let machine = Machine {
+            kernel,
+            system: System::Small,
+            name: program.name,
+        };
+        let (story, _) = lab.boot(machine, vec![job], 1, &mut |heard| {
             if let Heard::Said(line) = heard {
                 println!("{line}");
             }

@@ -1,7 +1,7 @@
 //! The operator without the command line: one connection, so that flips can follow each other
 //! without a process for each, and the moment of the commit is known.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::net::{Shutdown, shutdown};
@@ -24,7 +24,16 @@ impl Operator {
     ///
     /// When it does not answer.
     pub fn new(agent: &Agent) -> Result<Self> {
-        let client = Client::connect(&agent.socket()).context("connect to the agent")?;
+        Self::at(&agent.socket())
+    }
+
+    /// Connects to an agent that a test has not started itself.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub fn at(socket: &Path) -> Result<Self> {
+        let client = Client::connect(socket).context("connect to the agent")?;
         Ok(Self { client })
     }
 

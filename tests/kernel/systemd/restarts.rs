@@ -1,0 +1,97 @@
+//! Promise: the agent's unit can be restarted at any time; nothing is lost, and systemd keeps the
+//! listeners for the next one.
+
+use anyhow::{Result, ensure};
+use synflip_bed::{
+    fixture::works,
+    load::Mode,
+    wait::{self, SOON},
+};
+
+use crate::machine::Machine;
+
+#[test]
+fn the_agents_unit_is_restarted_under_load_and_nothing_is_lost() -> Result<()> {
+    let machine = Machine::new()?;
+    let _first = machine.first("")?;
+    machine.until_stored(LISTENERS)?;
+    let (agent, restarts) = (&machine.agent, machine.agent.restarts()?);
+    let mut pids = vec![agent.main_pid()?];
+    let load = machine.net.load_in(LOAD);
+    for _ in 0..RESTARTS {
+        load.more(20)?;
+        agent.restart()?;
+        pids.push(agent.main_pid()?);
+        is_back(&machine)?;
+    }
+    load.more(20)?;
+    agent.kill("KILL")?;
+    wait::until("systemd starts it again", SOON, || {
+        agent.restarts().is_ok_and(|number| number == restarts + 1)
+            && agent
+                .main_pid()
+                .is_ok_and(|pid| pid != 0 && !pids.contains(&pid))
+    })?;
+    pids.push(agent.main_pid()?);
+    is_back(&machine)?;
+    load.more(20)?;
+
+    // The last one is as good as the first.
+    let _second = machine.server(2, "")?;
+    machine.flip("v2")?;
+    load.more(20)?;
+    let report = load.finish_unharmed()?;
+    ensure!(report.by_generation.contains_key(&2), "{report:?}");
+
+    pids.dedup();
+    ensure!(pids.len() == RESTARTS + 2, "{pids:?}");
+    for (number, pid) in pids.iter().enumerate() {
+        let journal = agent.journal_of(*pid)?;
+        let says = |what| journal.contains(what);
+        ensure!(says(" ready "), "agent {pid} is not heard of:\n{journal}");
+        let taken_up = says("taken up where it was left");
+        ensure!(taken_up == (number > 0), "agent {pid}:\n{journal}");
+        // One was killed, and the last still runs.
+        let stopped = says("the kernel goes on steering");
+        ensure!(stopped == (number < RESTARTS), "agent {pid}:\n{journal}");
+    }
+    Ok(())
+}
+
+/// An upgrade that stops the unit, and starts it later: systemd lets go of the listeners then, but
+/// the server has them, and gives them to the next agent.
+#[test]
+fn the_agents_unit_is_stopped_for_a_while_and_nothing_is_lost() -> Result<()> {
+    let machine = Machine::new()?;
+    let _first = machine.first("")?;
+    machine.until_stored(LISTENERS)?;
+    let load = machine.net.load_in(LOAD);
+    load.more(20)?;
+    machine.agent.stop()?;
+    ensure!(machine.agent.stored()? == 0, "systemd keeps what it had");
+    load.more(20)?;
+    machine.agent.start()?;
+    machine.until_stored(LISTENERS)?;
+    is_back(&machine)?;
+    load.more(20)?;
+    load.finish_unharmed().map(drop)
+}
+
+/// Waits until a new agent has all that the one before had.
+fn is_back(machine: &Machine) -> Result<()> {
+    machine.until("the service is back, and its server", |service| {
+        works(service, "v1") && service.generations.iter().all(|one| one.pids.len() == 1)
+    })?;
+    let stored = machine.agent.stored()?;
+    ensure!(stored == LISTENERS, "{stored} descriptors are stored");
+    Ok(())
+}
+
+/// Leaves an emulated machine time to start agents.
+const LOAD: Mode = Mode::Open {
+    rate: 50.0,
+    max_in_flight: 500,
+};
+const RESTARTS: usize = 3;
+/// Of each server.
+const LISTENERS: u32 = 2;
