@@ -22,6 +22,14 @@ pub(crate) fn run() -> Result<ExitCode> {
             .args(["clippy", "--workspace", "--all-targets", "--locked"])
             .args(["--", "-D", "warnings"]),
     )?;
+    // They need root, and so have `test = false`, which takes them out of `--all-targets`.
+    let mut rooted = cargo();
+    rooted.args(["clippy", "--locked", "-p", "synflip-kernel-tests"]);
+    rooted.args(["-p", "synflip-lab"]);
+    for test in ["kernel", "hazards", "systemd", "e2e"] {
+        rooted.args(["--test", test]);
+    }
+    execute(rooted.args(["--", "-D", "warnings"]))?;
     match CoreSource::provide() {
         Ok(core) => execute(
             ebpf::command(&root, &core)

@@ -104,7 +104,7 @@ impl Network {
     pub fn of_the_machine() -> Result<Self> {
         let host = Arc::new(Netns::current()?);
         Ok(Self {
-            _link: None,
+            link: None,
             raw: None,
             client: Arc::clone(&host),
             server: host,
