@@ -14,7 +14,10 @@ use std::{
 };
 
 use synflip::{Listener, Mode, Server};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
 
 /// What it is to do.
 #[derive(Debug, Default)]
@@ -41,33 +44,32 @@ struct Args {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::read(env::args().skip(1))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
-    // From here on it ends no longer by itself.
-    let mut terminate = {
-        let _entered = runtime.enter();
-        signal(SignalKind::terminate())?
-    };
+        .build()?
+        .block_on(run(args))
+}
+
+async fn run(args: Args) -> Result<(), Box<dyn Error>> {
+    // From here on it no longer ends the process.
+    let mut terminate = signal(SignalKind::terminate())?;
     let server = args.start()?;
     let mut listeners = server.listeners();
     let count = listeners.len();
     listeners.truncate(args.accept_from.unwrap_or(count));
-    let (number, mut panics) = (args.number, args.panic_one);
-    let loops: Vec<_> = listeners
-        .into_iter()
-        .map(|listener| {
-            let panics = std::mem::take(&mut panics);
-            thread::spawn(move || accept(&listener, number, panics))
-        })
-        .collect();
+    let mut loops = JoinSet::new();
+    for (at, listener) in listeners.into_iter().enumerate() {
+        let (number, panics) = (args.number, args.panic_one && at == 0);
+        loops.spawn_blocking(move || accept(&listener, number, panics));
+    }
     server.ready()?;
     say(&format!(r#"{{"ready":true,"listeners":{count}}}"#))?;
-    runtime.block_on(terminate.recv());
-    server.stop();
-    for ended in loops {
-        // One may have panicked, as it was told to.
-        drop(ended.join());
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => server.stop(),
+            // One may have panicked, as it was told to.
+            ended = loops.join_next() => if ended.is_none() { break },
+        }
     }
     server.join();
     say(r#"{"exit":true,"accepted":0,"served":0}"#)?;
