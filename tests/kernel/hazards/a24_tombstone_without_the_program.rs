@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 use synflip_bed::{
     Family, Setup, detach_program,
-    wait::{SECOND, SOON},
+    wait::{self, MS, SECOND, SOON},
 };
 
 use crate::{
@@ -26,6 +26,8 @@ fn a24_a_tombstone_is_a_black_hole_when_the_program_is_gone() -> Result<()> {
             let generations = service["generations"].as_array().map_or(0, Vec::len);
             service["endpoints"][0]["tombstones"] == 1 && generations == 1
         })?;
+        // Whatever is said to the agent now would have it look.
+        wait::pause(500 * MS);
         // Any member of the group may do that: here one that listens for a moment only.
         fixture.net.server.run(|| -> Result<()> {
             let member = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;

@@ -3,7 +3,6 @@
 use std::{
     io::Write as _,
     net::{TcpListener, TcpStream},
-    os::fd::AsFd as _,
     time::{Duration, Instant},
 };
 
@@ -44,9 +43,7 @@ fn b02_one_descriptor_freezes_it() -> Result<()> {
             "request": "register", "service": "web", "generation": "gen1",
             "listeners": [{ "address": address }],
         });
-        peer.send(&register, &[sends.as_fd()])?;
-        // The agent's becomes the last reference.
-        drop(sends);
+        peer.give(&register, vec![sends.into()])?;
         wait::pause(300 * MS);
         let begun = Instant::now();
         let status = fixture.agent.begin(&["status"])?;

@@ -60,7 +60,7 @@ impl Peer {
 
     /// Sends a request with the only descriptors there are: nobody but the agent has them when
     /// it knows what they are for.
-    pub(crate) fn give(&self, request: &Value, fds: Vec<TcpListener>) -> Result<()> {
+    pub(crate) fn give(&self, request: &Value, fds: Vec<OwnedFd>) -> Result<()> {
         let frame = frame(request, fds.len())?;
         let (last, most) = frame.split_last().context("a frame")?;
         let borrowed: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
