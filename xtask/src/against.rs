@@ -6,13 +6,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::{
-    cargo::{cargo, output, quietly, root, target_dir},
-    hazards::executable,
-};
+use crate::cargo::{cargo, output, quietly, root, target_dir};
 
 /// Builds the programs of a commit; returns where they are.
 ///
@@ -32,9 +29,15 @@ pub(crate) fn programs(commit: &str) -> Result<PathBuf> {
         .arg("--target-dir")
         .arg(dir.join("target"))
         .args(programs_in(&tree)?);
-    let program = executable(&mut command)?;
-    let dir = program.parent().context("a program is in no directory")?;
-    Ok(dir.to_owned())
+    let said = output(command.arg("--message-format=json-render-diagnostics"))?;
+    for message in said.lines() {
+        let message: Value = serde_json::from_str(message).context("cargo printed no JSON")?;
+        if let Some(program) = message["executable"].as_str().map(Path::new) {
+            let dir = program.parent().context("a program is in no directory")?;
+            return Ok(dir.to_owned());
+        }
+    }
+    bail!("cargo has built no program of that commit")
 }
 
 /// The whole name of a commit.

@@ -28,6 +28,8 @@ pub(crate) struct Binaries {
 pub(crate) enum TestProgram {
     /// `tests/kernel`
     Kernel,
+    /// `tests/kernel/hazards`
+    Hazards,
     /// `tests/kernel/systemd`, for a machine that systemd has booted.
     Systemd,
     /// The end-to-end tests of `tests/lab`.
@@ -39,6 +41,7 @@ impl TestProgram {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Kernel => "kernel",
+            Self::Hazards => "hazards",
             Self::Systemd => "systemd",
             Self::E2e => "e2e",
         }
@@ -46,7 +49,7 @@ impl TestProgram {
 
     fn package(self) -> &'static str {
         match self {
-            Self::Kernel | Self::Systemd => "synflip-kernel-tests",
+            Self::Kernel | Self::Hazards | Self::Systemd => "synflip-kernel-tests",
             Self::E2e => "synflip-lab",
         }
     }
@@ -70,6 +73,9 @@ impl Binaries {
             .arg("--message-format=json-render-diagnostics");
         for test in tests {
             command.args(["-p", test.package(), "--test", test.name()]);
+            if *test == TestProgram::Hazards {
+                command.args(["-p", "synflip-hazard-server"]);
+            }
         }
         let built = command
             .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")

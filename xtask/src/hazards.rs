@@ -2,84 +2,35 @@
 //!
 //! The tests know the programs only, so they run against those of another commit as well.
 
-use std::{
-    path::PathBuf,
-    process::{Command, ExitCode},
-};
-
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use serde_json::Value;
 
 use crate::{
     against,
-    cargo::{cargo, need_root, output},
+    binaries::{Binaries, TestProgram},
     cases::TestRun,
     host,
+    test::at_a_time,
 };
 
 /// Runs the hazards whose names contain one of these, or all; with a commit, against its programs.
-pub(crate) fn run(commit: Option<&str>, only: &[String]) -> Result<ExitCode> {
-    need_root("the hazards")?;
+pub(crate) fn run(commit: Option<&str>, only: &[String]) -> Result<Vec<TestRun>> {
+    let built = Binaries::build(&[TestProgram::Hazards])?;
     let dir = match commit {
         Some(commit) => against::programs(commit)?,
-        None => programs()?,
+        None => built.dir()?.to_owned(),
     };
     let dir = dir.to_str().context("a path is not UTF-8")?;
     let mut env = vec![("SYNFLIP_BIN_DIR", dir)];
     if commit.is_some() {
         env.push(("SYNFLIP_AGAINST", "1"));
     }
-    let found = host::run(&tests()?, &env, only, AT_A_TIME)?;
-    ensure!(
-        !found.is_empty(),
-        "no hazard is called {}",
-        only.join(" or ")
-    );
-    print(&found);
-    Ok(if found.iter().any(TestRun::failed) {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
-}
-
-/// Builds the programs; returns where they are.
-///
-/// As `cargo test` does it, and faster than what is fit for virtual machines: nothing is measured.
-fn programs() -> Result<PathBuf> {
-    let mut command = cargo();
-    command
-        .args(["build", "--locked", "--bins"])
-        .args(["-p", "synflip-cli", "-p", "synflip-bed"])
-        .args(["-p", "synflip-hazard-server"]);
-    let program = executable(&mut command)?;
-    let dir = program.parent().context("a program is in no directory")?;
-    Ok(dir.to_owned())
-}
-
-/// Builds the tests.
-fn tests() -> Result<PathBuf> {
-    let mut command = cargo();
-    command.args(["test", "--no-run", "--locked"]).args([
-        "-p",
-        "synflip-kernel-tests",
-        "--test",
-        "hazards",
-    ]);
-    executable(&mut command)
-}
-
-/// Has cargo build something; returns one of the programs that this makes.
-pub(crate) fn executable(command: &mut Command) -> Result<PathBuf> {
-    let said = output(command.arg("--message-format=json-render-diagnostics"))?;
-    for message in said.lines() {
-        let message: Value = serde_json::from_str(message).context("cargo printed no JSON")?;
-        if let Some(program) = message["executable"].as_str() {
-            return Ok(program.into());
-        }
+    let program = TestProgram::Hazards;
+    let found = host::run(built.test(program)?, &env, only, at_a_time(program))?;
+    if !found.is_empty() {
+        print(&found);
     }
-    bail!("cargo has built no program")
+    Ok(found)
 }
 
 fn print(found: &[TestRun]) {
@@ -110,8 +61,6 @@ fn print(found: &[TestRun]) {
         0 => println!("{seen} hazards seen, {safe} safe"),
         _ => println!("{seen} hazards seen, {safe} safe, {unknown} unknown"),
     }
-    let failed = count(TestRun::failed);
-    println!("{} passed, {failed} failed", found.len() - failed);
 }
 
 /// The number in the list that a test's name begins with: `A1` for `a01_…`, `A4b` for `a04b_…`.
@@ -124,8 +73,6 @@ fn number(name: &str) -> String {
     format!("{}{digits}", section.to_uppercase())
 }
 
-/// So many tests run at a time: they wait, most of the time.
-const AT_A_TIME: usize = 4;
 /// Columns of the table, whose sentences are broken into lines.
 const WIDTH: u16 = 120;
 

@@ -73,17 +73,26 @@ impl Outcome {
         let mut names: Vec<&str> = ran.iter().map(TestRun::group).collect();
         names.sort_unstable();
         names.dedup();
-        let outcome = |name: &str| {
+        let of_group = |name: &str| {
             let of_group = || ran.iter().filter(|ran| ran.group() == name);
-            let counts = Counts::of(of_group().map(|ran| ran.verdict));
-            Self {
-                name: format!("{tier} {name}"),
-                counts,
-                success: counts.failed == 0,
-                seconds: of_group().map(|ran| ran.seconds).sum(),
-            }
+            Self::of(format!("{tier} {name}"), of_group)
         };
-        names.into_iter().map(outcome).collect()
+        names.into_iter().map(of_group).collect()
+    }
+
+    /// One for all of them, if there are any.
+    pub(crate) fn whole(tier: &str, ran: &[TestRun]) -> Option<Self> {
+        (!ran.is_empty()).then(|| Self::of(tier.to_owned(), || ran.iter()))
+    }
+
+    fn of<'a, I: Iterator<Item = &'a TestRun>>(name: String, ran: impl Fn() -> I) -> Self {
+        let counts = Counts::of(ran().map(|ran| ran.verdict));
+        Self {
+            name,
+            counts,
+            success: counts.failed == 0,
+            seconds: ran().map(|ran| ran.seconds).sum(),
+        }
     }
 }
 

@@ -63,17 +63,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         eprintln!("error: --vm and --markdown are about the tier vm: `cargo xtask test vm …`");
         return Ok(ExitCode::from(2));
     }
-    if only == Some(Tier::Hazards) {
-        return hazards::run(args.against.as_deref(), &args.only);
-    }
-    if args.against.is_some() {
+    if args.against.is_some() && only != Some(Tier::Hazards) {
         eprintln!("error: --against is about the tier hazards: `cargo xtask test hazards …`");
         return Ok(ExitCode::from(2));
     }
     let wanted = |tier| only.is_none_or(|only| only == tier);
     // Said before anything is built.
-    if wanted(Tier::Kernel) || wanted(Tier::E2e) {
-        need_root("kernel and e2e tests (unlike `cargo xtask test unit`)")?;
+    if [Tier::Kernel, Tier::Hazards, Tier::E2e]
+        .into_iter()
+        .any(wanted)
+    {
+        need_root("kernel, hazards and e2e tests (unlike `cargo xtask test unit`)")?;
     }
     let mut ran = Vec::new();
     let mut failures = Vec::new();
@@ -103,6 +103,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             failures.extend(failed.flat_map(|test| test.shown()));
         }
     }
+    if wanted(Tier::Hazards) {
+        println!("== hazards");
+        let tests = hazards::run(args.against.as_deref(), &args.only)?;
+        ran.extend(Outcome::whole("hazards", &tests));
+        let failed = tests.into_iter().filter(TestRun::failed);
+        failures.extend(failed.flat_map(|test| test.shown()));
+    }
     if wanted(Tier::Vm) {
         let (outcomes, failed) = vm::matrix(&args.vm, &args.only, args.markdown.as_deref())?;
         ran.extend(outcomes);
@@ -130,12 +137,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     })
 }
 
-/// How many tests to run beside each other. Those of the kernel mostly wait, for its timers or
-/// for a line with a round trip; the end-to-end tests are load, and those of
-/// systemd share its units.
-fn at_a_time(program: TestProgram) -> usize {
+/// How many tests to run beside each other. Those of the kernel and the hazards mostly wait, for
+/// the kernel's timers or for a line with a round trip; the end-to-end tests are load, and those
+/// of systemd share its units.
+pub(crate) fn at_a_time(program: TestProgram) -> usize {
     match program {
-        TestProgram::Kernel => 2 * thread::available_parallelism().map_or(1, usize::from),
+        TestProgram::Kernel | TestProgram::Hazards => {
+            2 * thread::available_parallelism().map_or(1, usize::from)
+        }
         TestProgram::E2e | TestProgram::Systemd => 1,
     }
 }
