@@ -45,7 +45,8 @@ fn a10_a_refused_listener_loses_syns() -> Result<()> {
             let opened = listen(net, address, 1, 100)?;
             let mut peer = Peer::connect(agent)?;
             // This name is reserved.
-            peer.give(&register("web", "latest", &opened)?, opened)?;
+            let request = register("web", "latest", &opened)?;
+            peer.give(&request, opened.into_iter().map(Into::into).collect())?;
             let answer = peer.receive(10 * SECOND)?.context("no answer")?.body;
             ensure!(answer["reply"] == "refused", "{answer}");
             refused += 1;
