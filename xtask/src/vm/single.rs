@@ -52,7 +52,7 @@ pub(crate) fn run_in(names: &[String], program: &Program, args: &[OsString]) -> 
             if let Heard::Said(line) = heard {
                 println!("{line}");
             }
-        })?;
+        });
         for trouble in &story.troubles {
             eprintln!(
                 "error: kernel {}: {}",
