@@ -22,6 +22,7 @@ mod guard;
 mod hazards;
 mod host;
 mod manifest;
+mod options;
 mod program;
 mod run;
 mod soak;
