@@ -1,7 +1,6 @@
 //! Ctrl-C: what this process has started ends with it, however it ends.
 
 use std::{
-    env,
     io::{self, Read as _},
     os::unix::process::CommandExt as _,
     process::{self, Child, Command, ExitCode, Stdio},
@@ -16,7 +15,8 @@ pub(crate) struct Guard(Child);
 
 impl Guard {
     pub(crate) fn start() -> Result<Self> {
-        let mut command = Command::new(env::current_exe().context("cannot find xtask")?);
+        // The file may have been replaced since this process has started.
+        let mut command = Command::new("/proc/self/exe");
         command.arg("guard").arg(process::id().to_string());
         // Ctrl-C is for the group of this process.
         command.process_group(0);
