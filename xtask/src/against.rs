@@ -6,10 +6,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::cargo::{cargo, output, quietly, root, target_dir};
+use crate::cargo::{built, cargo, metadata, output, quietly, root, target_dir};
 
 /// Builds the programs of a commit; returns where they are.
 ///
@@ -30,14 +30,11 @@ pub(crate) fn programs(commit: &str) -> Result<PathBuf> {
         .arg(dir.join("target"))
         .args(programs_in(&tree)?);
     let said = output(command.arg("--message-format=json-render-diagnostics"))?;
-    for message in said.lines() {
-        let message: Value = serde_json::from_str(message).context("cargo printed no JSON")?;
-        if let Some(program) = message["executable"].as_str().map(Path::new) {
-            let dir = program.parent().context("a program is in no directory")?;
-            return Ok(dir.to_owned());
-        }
-    }
-    bail!("cargo has built no program of that commit")
+    let built = built(&said)?;
+    let dir = built.first().and_then(|(_, _, file)| file.parent());
+    Ok(dir
+        .context("cargo has built no program of that commit")?
+        .to_owned())
 }
 
 /// The whole name of a commit.
@@ -111,13 +108,7 @@ fn add_server(tree: &Path) -> Result<()> {
 
 /// The arguments for cargo that select the programs, wherever they are.
 fn programs_in(tree: &Path) -> Result<Vec<String>> {
-    let out = output(cargo().current_dir(tree).args([
-        "metadata",
-        "--no-deps",
-        "--format-version=1",
-        "--locked",
-    ]))?;
-    let metadata: Value = serde_json::from_str(&out).context("cargo printed no JSON")?;
+    let metadata = metadata(cargo().current_dir(tree).arg("--locked"))?;
     let array = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut args = Vec::new();
     for package in array(&metadata["packages"]) {

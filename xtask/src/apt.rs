@@ -154,6 +154,8 @@ impl PrivateApt {
             .arg(format!("-oDir::Cache={}", at("cache")))
             // Nobody but this process is here; the machine's own lock is root's.
             .arg("-oDebug::NoLocking=1")
+            // Otherwise it is no failure that no list can be fetched, and packages seem not to be.
+            .arg("-oAPT::Update::Error-Mode=any")
             .arg("-oAcquire::Languages=none")
             .arg("-oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false")
             // The user that apt switches to otherwise cannot write here.

@@ -8,9 +8,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
 
-use crate::cargo::{cargo, output, target_dir};
+use crate::cargo::{built, cargo, output, target_dir};
 
 /// The built files, by name.
 #[derive(Debug)]
@@ -111,19 +110,11 @@ impl Binaries {
     /// Finds the files in what cargo tells about them, one JSON document a line.
     fn read(messages: &str) -> Result<Self> {
         let (mut init, mut programs, mut tests) = (None, Vec::new(), Vec::new());
-        for message in messages.lines() {
-            let message: Value = serde_json::from_str(message).context("cargo printed no JSON")?;
-            let target = &message["target"];
-            let (Some(path), Some(name)) =
-                (message["executable"].as_str(), target["name"].as_str())
-            else {
-                continue;
-            };
-            let file = (name.to_owned(), PathBuf::from(path));
-            match target["kind"][0].as_str() {
-                Some("test") => tests.push(file),
-                Some("bin") if name == "synflip-init" => init = Some(file.1),
-                Some("bin") => programs.push(file),
+        for (kind, name, file) in built(messages)? {
+            match kind.as_str() {
+                "test" => tests.push((name, file)),
+                "bin" if name == "synflip-init" => init = Some(file),
+                "bin" => programs.push((name, file)),
                 _ => {}
             }
         }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
 
 /// The root of the workspace that this xtask belongs to.
 pub(crate) fn root() -> PathBuf {
@@ -19,13 +20,36 @@ pub(crate) fn root() -> PathBuf {
 
 /// Where cargo puts what it builds for the workspace.
 pub(crate) fn target_dir() -> Result<PathBuf> {
-    let out = output(cargo().args(["metadata", "--no-deps", "--format-version=1", "--offline"]))?;
-    let metadata: serde_json::Value =
-        serde_json::from_str(&out).context("cargo metadata did not print JSON")?;
+    let metadata = metadata(cargo().arg("--offline"))?;
     let dir = metadata["target_directory"].as_str();
     Ok(dir
         .context("cargo metadata names no target_directory")?
         .into())
+}
+
+/// What cargo knows of a workspace.
+pub(crate) fn metadata(cargo: &mut Command) -> Result<Value> {
+    let out = output(cargo.args(["metadata", "--no-deps", "--format-version=1"]))?;
+    serde_json::from_str(&out).context("cargo metadata did not print JSON")
+}
+
+/// What cargo has built, by what it says with `--message-format=json-render-diagnostics`: kind,
+/// name and file of each program.
+pub(crate) fn built(messages: &str) -> Result<Vec<(String, String, PathBuf)>> {
+    let mut built = Vec::new();
+    for message in messages.lines() {
+        let message: Value = serde_json::from_str(message).context("cargo printed no JSON")?;
+        let target = &message["target"];
+        let program = (
+            target["kind"][0].as_str(),
+            target["name"].as_str(),
+            message["executable"].as_str(),
+        );
+        if let (Some(kind), Some(name), Some(file)) = program {
+            built.push((kind.to_owned(), name.to_owned(), file.into()));
+        }
+    }
+    Ok(built)
 }
 
 /// Cargo, in the root of the workspace.

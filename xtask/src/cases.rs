@@ -68,6 +68,11 @@ impl TestRun {
         }
     }
 
+    /// Its name and its seconds, if it has passed: otherwise these say nothing.
+    pub(crate) fn time(&self) -> Option<(String, f64)> {
+        (self.verdict == Verdict::Ok).then(|| (self.name.clone(), self.seconds))
+    }
+
     pub(crate) fn failed(&self) -> bool {
         self.verdict == Verdict::Failed
     }

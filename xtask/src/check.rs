@@ -22,10 +22,10 @@ pub(crate) fn run() -> Result<ExitCode> {
             .args(["clippy", "--workspace", "--all-targets", "--locked"])
             .args(["--", "-D", "warnings"]),
     )?;
-    // They need root, and so have `test = false`, which takes them out of `--all-targets`.
+    // They need root, and so have `test = false`, which takes them out of `--all-targets`. Of the
+    // whole workspace again: for some packages the libraries would have other features.
     let mut rooted = cargo();
-    rooted.args(["clippy", "--locked", "-p", "synflip-kernel-tests"]);
-    rooted.args(["-p", "synflip-lab"]);
+    rooted.args(["clippy", "--workspace", "--locked"]);
     for test in ["kernel", "hazards", "systemd", "e2e"] {
         rooted.args(["--test", test]);
     }

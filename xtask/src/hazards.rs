@@ -3,23 +3,23 @@
 //! The tests know the programs only, so they run against those of another commit as well.
 
 use anyhow::{Context as _, Result};
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement};
 
 use crate::{
     against,
     binaries::{Binaries, TestProgram},
     cases::TestRun,
     host,
+    tally::{Report, plain},
     test::at_a_time,
 };
 
 /// Runs the hazards whose names contain one of these, or all; with a commit, against its programs.
-pub(crate) fn run(commit: Option<&str>, only: &[String]) -> Result<Vec<TestRun>> {
+pub(crate) fn run(commit: Option<&str>, only: &[String]) -> Result<Report> {
+    // First: the name may be wrong.
+    let other = commit.map(against::programs).transpose()?;
     let built = Binaries::build(&[TestProgram::Hazards])?;
-    let dir = match commit {
-        Some(commit) => against::programs(commit)?,
-        None => built.dir()?.to_owned(),
-    };
+    let dir = other.as_deref().map_or_else(|| built.dir(), Ok)?;
     let dir = dir.to_str().context("a path is not UTF-8")?;
     let mut env = vec![("SYNFLIP_BIN_DIR", dir)];
     if commit.is_some() {
@@ -30,15 +30,13 @@ pub(crate) fn run(commit: Option<&str>, only: &[String]) -> Result<Vec<TestRun>>
     if !found.is_empty() {
         print(&found);
     }
-    Ok(found)
+    Ok(Report::whole("hazards", &found))
 }
 
 fn print(found: &[TestRun]) {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
+    let mut table = plain(["hazard", "seen", "expected", "seconds"]);
     table.set_content_arrangement(ContentArrangement::Dynamic);
     table.set_width(WIDTH);
-    table.set_header(["hazard", "seen", "expected", "seconds"]);
     for one in found {
         let seen = match one.output.as_deref() {
             None => "the test has failed",

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context as _, Result};
 use synflip_exchange::{Direct, all, run as execute};
 
-use crate::{cases::TestRun, suite, vm::Kernels};
+use crate::{cases::TestRun, guard::Guard, suite, vm::Kernels};
 
 /// Runs the tests of a program, each as a process of its own, so many at a time; with patterns,
 /// only those whose name contains one of them. Shows each when it has ended.
@@ -20,6 +20,7 @@ pub(crate) fn run(
 ) -> Result<Vec<TestRun>> {
     let kernels = Kernels::load()?;
     let names = suite::list(program, only)?;
+    let _guard = Guard::start()?;
     let scratch = tempfile::tempdir().context("cannot create a directory")?;
     let mut jobs = suite::jobs(&names, program, &kernels);
     for (number, job) in jobs.iter_mut().enumerate() {
@@ -42,7 +43,7 @@ pub(crate) fn run(
         println!("{}", ran.shown().join("\n"));
         ran
     });
-    suite::remember(ran.iter().map(|ran| (ran.name.clone(), ran.seconds)))?;
+    suite::remember(ran.iter().filter_map(TestRun::time))?;
     ran.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(ran)
 }

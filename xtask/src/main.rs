@@ -18,9 +18,11 @@ mod cargo;
 mod cases;
 mod check;
 mod ebpf;
+mod guard;
 mod hazards;
 mod host;
 mod manifest;
+mod options;
 mod program;
 mod run;
 mod soak;
@@ -50,6 +52,9 @@ enum Command {
     Soak(program::Args),
     /// Measure: steering, flip, …
     Bench(bench::Args),
+    /// Kill what a process leaves, when it has ended.
+    #[command(hide = true)]
+    Guard { process: u32 },
 }
 
 fn main() -> ExitCode {
@@ -60,6 +65,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::PROGRAM.run(&args),
         Command::Soak(args) => soak::PROGRAM.run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Guard { process } => guard::run(process),
     };
     match result {
         Ok(code) => code,

@@ -2,7 +2,7 @@
 //! the soak.
 
 use std::{
-    ffi::OsString,
+    ffi::OsStr,
     os::unix::process::CommandExt as _,
     process::{Command, ExitCode},
 };
@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     binaries::Binaries,
     cargo::{is_root, need_root},
+    options::take,
     vm::{self, Kernels},
 };
 
@@ -32,13 +33,15 @@ pub(crate) struct Program {
 pub(crate) struct Args {
     /// Options of the program; `--help` lists them.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    args: Vec<OsString>,
+    args: Vec<String>,
 }
 
 impl Program {
     /// Runs it in the machines that `--vm` names; without, here if it can.
     pub(crate) fn run(&self, args: &Args) -> Result<ExitCode> {
-        let (kernels, rest) = split_vm(&args.args)?;
+        let (kernels, rest) = take(&args.args, "--vm")?;
+        let kernels = kernels.iter().flat_map(|names| names.split(','));
+        let kernels: Vec<String> = kernels.map(str::to_owned).collect();
         if !kernels.is_empty() {
             return vm::run_in(&kernels, self, &rest);
         }
@@ -55,8 +58,8 @@ impl Program {
 }
 
 /// Why this user or this kernel cannot run it, if so.
-fn why_not_here(args: &[OsString]) -> Result<Option<String>> {
-    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+fn why_not_here(args: &[String]) -> Result<Option<String>> {
+    if asks_for_help(args) {
         return Ok(None);
     }
     if !is_root() {
@@ -70,31 +73,9 @@ fn why_not_here(args: &[OsString]) -> Result<Option<String>> {
     Ok((!doctor.status.success()).then_some(said))
 }
 
-/// The kernels that `--vm` names, and the other arguments, which are the program's.
-fn split_vm(args: &[OsString]) -> Result<(Vec<String>, Vec<OsString>)> {
-    let (mut kernels, mut rest) = (Vec::new(), Vec::new());
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        let named = match arg.to_str().and_then(|arg| arg.strip_prefix("--vm")) {
-            Some("") => {
-                let next = args.next().and_then(|next| next.to_str());
-                next.context("--vm needs the name of a kernel, or all")?
-            }
-            Some(named) if named.starts_with('=') => &named[1..],
-            _ => {
-                rest.push(arg.clone());
-                continue;
-            }
-        };
-        kernels.extend(named.split(',').map(str::to_owned));
-    }
-    Ok((kernels, rest))
-}
-
 /// Builds the programs and becomes one of them.
-pub(crate) fn exec(program: &str, args: &[OsString]) -> Result<ExitCode> {
-    let help = args.iter().any(|arg| arg == "--help" || arg == "-h");
-    if !help {
+pub(crate) fn exec(program: &str, args: &[impl AsRef<OsStr>]) -> Result<ExitCode> {
+    if !asks_for_help(args) {
         need_root(program)?;
     }
     let binaries = Binaries::build(&[])?;
@@ -113,20 +94,10 @@ pub(crate) fn exec(program: &str, args: &[OsString]) -> Result<ExitCode> {
     Err(error).with_context(|| format!("cannot start {}", path.display()))
 }
 
+fn asks_for_help(args: &[impl AsRef<OsStr>]) -> bool {
+    let mut args = args.iter().map(AsRef::as_ref);
+    args.any(|arg| arg == "--help" || arg == "-h")
+}
+
 /// Where to run what this machine cannot: a kernel that Debian supports for long.
 const ELSEWHERE: &str = "6.12";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_kernels_are_told_from_what_is_the_programs() {
-        let args = |args: &[&str]| args.iter().map(OsString::from).collect::<Vec<_>>();
-        let given = args(&["--flips", "3", "--vm", "5.10,7", "--vm=6.1", "--vmx"]);
-        let (kernels, rest) = split_vm(&given).unwrap();
-        assert_eq!(kernels, ["5.10", "7", "6.1"]);
-        assert_eq!(rest, args(&["--flips", "3", "--vmx"]));
-        assert!(split_vm(&args(&["--vm"])).is_err());
-    }
-}

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use crate::program::Program;
+use crate::{options::take, program::Program};
 
 pub(crate) const PROGRAM: Program = Program {
     name: "synflip-soak",
@@ -24,23 +24,14 @@ pub(crate) const PROGRAM: Program = Program {
 
 /// What `--minutes` says, rounded up.
 fn minutes(args: &[String]) -> Result<u64> {
-    let mut rest = args.iter();
-    while let Some(arg) = rest.next() {
-        let value = match arg.strip_prefix("--minutes") {
-            Some("") => rest.next().map(String::as_str),
-            Some(value) => value.strip_prefix('='),
-            None => continue,
-        };
-        let minutes: f64 = value
-            .context("--minutes needs a number")?
-            .parse()
-            .context("--minutes")?;
-        // The program itself refuses what makes no sense.
-        return Ok((1..MOST)
-            .find(|whole| *whole as f64 >= minutes)
-            .unwrap_or(MOST));
-    }
-    Ok(DEFAULT)
+    let (values, _) = take(args, "--minutes")?;
+    let Some(value) = values.last() else {
+        return Ok(DEFAULT);
+    };
+    let minutes: f64 = value.parse().context("--minutes")?;
+    // The program itself refuses what makes no sense.
+    let whole = (1..MOST).find(|whole| *whole as f64 >= minutes);
+    Ok(whole.unwrap_or(MOST))
 }
 
 /// The program's own.

@@ -1,8 +1,9 @@
 //! What came of the tests, counted.
 
-use std::ops::AddAssign;
+use std::{collections::BTreeMap, ops::AddAssign, process::ExitCode};
 
-use comfy_table::{CellAlignment, Table, presets};
+use anyhow::Error;
+use comfy_table::{CellAlignment, Row, Table, presets};
 
 use crate::cases::{TestRun, Verdict};
 
@@ -68,71 +69,122 @@ impl Counts {
 }
 
 impl Outcome {
-    /// One for each group of tests.
-    pub(crate) fn groups(tier: &str, ran: &[TestRun]) -> Vec<Self> {
-        let mut names: Vec<&str> = ran.iter().map(TestRun::group).collect();
-        names.sort_unstable();
-        names.dedup();
-        let of_group = |name: &str| {
-            let of_group = || ran.iter().filter(|ran| ran.group() == name);
-            Self::of(format!("{tier} {name}"), of_group)
-        };
-        names.into_iter().map(of_group).collect()
-    }
-
-    /// One for all of them, if there are any.
-    pub(crate) fn whole(tier: &str, ran: &[TestRun]) -> Option<Self> {
-        (!ran.is_empty()).then(|| Self::of(tier.to_owned(), || ran.iter()))
-    }
-
-    fn of<'a, I: Iterator<Item = &'a TestRun>>(name: String, ran: impl Fn() -> I) -> Self {
-        let counts = Counts::of(ran().map(|ran| ran.verdict));
+    fn of(name: String, ran: &[&TestRun]) -> Self {
+        let counts = Counts::of(ran.iter().map(|ran| ran.verdict));
         Self {
             name,
             counts,
             success: counts.failed == 0,
-            seconds: ran().map(|ran| ran.seconds).sum(),
+            seconds: ran.iter().map(|ran| ran.seconds).sum(),
         }
     }
 }
 
-/// Prints a line per outcome, and behind them what they are together.
-pub(crate) fn print(ran: &[Outcome]) {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["target", "passed", "failed", "skipped", "seconds", ""]);
-    let mut sum = Counts::default();
-    for outcome in ran {
-        sum += outcome.counts;
+/// What came of the tiers.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) outcomes: Vec<Outcome>,
+    /// What failed, and what it has said.
+    pub(crate) failures: Vec<String>,
+}
+
+impl From<Outcome> for Report {
+    fn from(outcome: Outcome) -> Self {
+        Self {
+            outcomes: vec![outcome],
+            failures: Vec::new(),
+        }
+    }
+}
+
+impl Report {
+    /// Of the tests of a tier, with one outcome for each group of them.
+    pub(crate) fn groups(tier: &str, ran: &[TestRun]) -> Self {
+        let mut groups: BTreeMap<&str, Vec<&TestRun>> = BTreeMap::new();
+        for test in ran {
+            groups.entry(test.group()).or_default().push(test);
+        }
+        let outcome = |(group, ran): (_, Vec<_>)| Outcome::of(format!("{tier} {group}"), &ran);
+        Self {
+            outcomes: groups.into_iter().map(outcome).collect(),
+            failures: failures(ran),
+        }
+    }
+
+    /// Of the tests of a tier, with one outcome for all of them, if there are any.
+    pub(crate) fn whole(tier: &str, ran: &[TestRun]) -> Self {
+        let all: Vec<_> = ran.iter().collect();
+        let outcome = (!ran.is_empty()).then(|| Outcome::of(tier.to_owned(), &all));
+        Self {
+            outcomes: outcome.into_iter().collect(),
+            failures: failures(ran),
+        }
+    }
+
+    /// Of a tier that could not be run.
+    pub(crate) fn broken(tier: &str, why: &Error) -> Self {
+        eprintln!("error: {tier}: {why:#}");
+        Self {
+            outcomes: vec![Outcome {
+                name: tier.to_owned(),
+                counts: Counts::default(),
+                success: false,
+                seconds: 0.0,
+            }],
+            failures: vec![format!("{tier}: {why:#}")],
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.outcomes.extend(other.outcomes);
+        self.failures.extend(other.failures);
+    }
+
+    /// Prints what failed, a line per outcome, and in the last line what they are together.
+    pub(crate) fn print(&self) -> ExitCode {
+        if !self.failures.is_empty() {
+            println!("\n== failures\n{}", self.failures.join("\n"));
+        }
+        let mut table = plain(["target", "passed", "failed", "skipped", "seconds", ""]);
+        let mut sum = Counts::default();
+        for outcome in &self.outcomes {
+            let counts = outcome.counts;
+            sum += counts;
+            // Also what did not build or was killed, where no test is counted.
+            let verdict = if outcome.success { "" } else { "FAILED" };
+            let numbers = [counts.passed, counts.failed, counts.skipped];
+            let mut row = vec![outcome.name.clone()];
+            row.extend(numbers.map(|number| number.to_string()));
+            row.extend([format!("{:.1}", outcome.seconds), verdict.to_owned()]);
+            table.add_row(row);
+        }
+        for column in table.column_iter_mut().skip(1).take(4) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
         let Counts {
             passed,
             failed,
             skipped,
-        } = outcome.counts;
-        table.add_row([
-            outcome.name.clone(),
-            passed.to_string(),
-            failed.to_string(),
-            skipped.to_string(),
-            format!("{:.1}", outcome.seconds),
-            // Also what did not build or was killed, where no test is counted.
-            if outcome.success {
-                String::new()
-            } else {
-                "FAILED".to_owned()
-            },
-        ]);
+        } = sum;
+        println!("\n{table}\n\n{passed} passed, {failed} failed, {skipped} skipped");
+        if self.outcomes.iter().all(|outcome| outcome.success) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
-    for column in table.column_iter_mut().skip(1).take(4) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    println!("\n{table}\n");
-    let Counts {
-        passed,
-        failed,
-        skipped,
-    } = sum;
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
+}
+
+fn failures(ran: &[TestRun]) -> Vec<String> {
+    let failed = ran.iter().filter(|test| test.failed());
+    failed.flat_map(TestRun::shown).collect()
+}
+
+/// A table without lines.
+pub(crate) fn plain(header: impl Into<Row>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    table
 }
 
 #[cfg(test)]
@@ -157,7 +209,7 @@ mod tests {
     fn tests_are_grouped_by_what_they_are_about() {
         let ran = ["flip::b", "death::a", "flip::c"];
         let ran = ran.map(|name| TestRun::unfinished(name.to_owned(), "no"));
-        let outcomes = Outcome::groups("kernel", &ran);
+        let outcomes = Report::groups("kernel", &ran).outcomes;
         let names: Vec<_> = outcomes
             .iter()
             .map(|o| (o.name.as_str(), o.counts.failed))

@@ -3,19 +3,19 @@
 use std::{
     io::{BufRead as _, BufReader},
     path::PathBuf,
-    process::{Command, ExitCode, Stdio},
+    process::{ExitCode, Stdio},
     thread,
     time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum as _;
 
 use crate::{
     binaries::{Binaries, TestProgram},
     cargo::{cargo, need_root},
-    cases::TestRun,
     hazards, host,
-    tally::{Counts, Outcome, print},
+    tally::{Counts, Outcome, Report},
     vm,
 };
 
@@ -67,74 +67,71 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         eprintln!("error: --against is about the tier hazards: `cargo xtask test hazards …`");
         return Ok(ExitCode::from(2));
     }
-    let wanted = |tier| only.is_none_or(|only| only == tier);
+    if only == Some(Tier::Unit) && !args.only.is_empty() {
+        eprintln!("error: --only is not about the tier unit: `cargo test --workspace PATTERN`");
+        return Ok(ExitCode::from(2));
+    }
+    let all = Tier::value_variants().iter();
+    let tiers = all.filter(|tier| only.is_none_or(|only| only == **tier));
     // Said before anything is built.
-    if [Tier::Kernel, Tier::Hazards, Tier::E2e]
-        .into_iter()
-        .any(wanted)
-    {
+    if tiers.clone().any(|tier| tier.needs_root()) {
         need_root("kernel, hazards and e2e tests (unlike `cargo xtask test unit`)")?;
     }
-    let mut ran = Vec::new();
-    let mut failures = Vec::new();
-    // A pattern is for the tests that run for themselves.
-    if wanted(Tier::Unit) && args.only.is_empty() {
-        // Targets that need root say `test = false`.
-        let workspace = ["test", "--workspace", "--locked", "--no-fail-fast"];
-        ran.push(unit(cargo().args(workspace))?);
-    }
-    let on_host: Vec<TestProgram> = [
-        (Tier::Kernel, TestProgram::Kernel),
-        (Tier::E2e, TestProgram::E2e),
-    ]
-    .into_iter()
-    .filter_map(|(tier, program)| wanted(tier).then_some(program))
-    .collect();
-    if !on_host.is_empty() {
-        let programs = Binaries::build(&on_host)?;
-        let dir = programs.dir()?.to_str().context("a path is not UTF-8")?;
-        for program in on_host {
-            println!("== {}", program.name());
-            let file = programs.test(program)?;
-            let env = [("SYNFLIP_BIN_DIR", dir)];
-            let tests = host::run(file, &env, &args.only, at_a_time(program))?;
-            ran.extend(Outcome::groups(program.name(), &tests));
-            let failed = tests.into_iter().filter(TestRun::failed);
-            failures.extend(failed.flat_map(|test| test.shown()));
-        }
-    }
-    if wanted(Tier::Hazards) {
-        println!("== hazards");
-        let tests = hazards::run(args.against.as_deref(), &args.only)?;
-        ran.extend(Outcome::whole("hazards", &tests));
-        let failed = tests.into_iter().filter(TestRun::failed);
-        failures.extend(failed.flat_map(|test| test.shown()));
-    }
-    if wanted(Tier::Vm) {
-        let (outcomes, failed) = vm::matrix(&args.vm, &args.only, args.markdown.as_deref())?;
-        ran.extend(outcomes);
-        failures.extend(failed);
-    }
-    if wanted(Tier::Systemd) {
-        let (outcomes, failed) = vm::with_systemd(&args.only)?;
-        ran.extend(outcomes);
-        failures.extend(failed);
+    let mut report = Report::default();
+    for tier in tiers {
+        report.add(match tier.run(args) {
+            Ok(of_tier) => of_tier,
+            // The other tiers have something to tell nevertheless.
+            Err(error) if only.is_none() => Report::broken(tier.name(), &error),
+            Err(error) => return Err(error),
+        });
     }
     // That nothing was run is no success.
     ensure!(
-        !ran.is_empty(),
+        !report.outcomes.is_empty(),
         "no test is called {}",
         args.only.join(" or ")
     );
-    if !failures.is_empty() {
-        println!("\n== failures\n{}", failures.join("\n"));
+    Ok(report.print())
+}
+
+impl Tier {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unit => "unit",
+            Self::Kernel => "kernel",
+            Self::Hazards => "hazards",
+            Self::E2e => "e2e",
+            Self::Vm => "vm",
+            Self::Systemd => "systemd",
+        }
     }
-    print(&ran);
-    Ok(if ran.iter().all(|outcome| outcome.success) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+
+    fn needs_root(self) -> bool {
+        matches!(self, Self::Kernel | Self::Hazards | Self::E2e)
+    }
+
+    fn run(self, args: &Args) -> Result<Report> {
+        println!("== {}", self.name());
+        match self {
+            // A pattern is for the tests that run for themselves.
+            Self::Unit if !args.only.is_empty() => Ok(Report::default()),
+            Self::Unit => unit(),
+            Self::Kernel => on_host(TestProgram::Kernel, &args.only),
+            Self::Hazards => hazards::run(args.against.as_deref(), &args.only),
+            Self::E2e => on_host(TestProgram::E2e, &args.only),
+            Self::Vm => vm::matrix(&args.vm, &args.only, args.markdown.as_deref()),
+            Self::Systemd => vm::with_systemd(&args.only),
+        }
+    }
+}
+
+fn on_host(program: TestProgram, only: &[String]) -> Result<Report> {
+    let built = Binaries::build(&[program])?;
+    let dir = built.dir()?.to_str().context("a path is not UTF-8")?;
+    let env = [("SYNFLIP_BIN_DIR", dir)];
+    let tests = host::run(built.test(program)?, &env, only, at_a_time(program))?;
+    Ok(Report::groups(program.name(), &tests))
 }
 
 /// How many tests to run beside each other. Those of the kernel and the hazards mostly wait, for
@@ -150,10 +147,11 @@ pub(crate) fn at_a_time(program: TestProgram) -> usize {
 }
 
 /// Runs `cargo test`, passing on and counting what it prints.
-fn unit(command: &mut Command) -> Result<Outcome> {
-    println!("== unit");
+fn unit() -> Result<Report> {
     let start = Instant::now();
-    let mut child = command
+    // Targets that need root say `test = false`.
+    let mut child = cargo()
+        .args(["test", "--workspace", "--locked", "--no-fail-fast"])
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot start cargo test")?;
@@ -165,10 +163,10 @@ fn unit(command: &mut Command) -> Result<Outcome> {
         counts.read(&line);
     }
     let status = child.wait().context("cannot wait for cargo test")?;
-    Ok(Outcome {
+    Ok(Report::from(Outcome {
         name: "unit".to_owned(),
         counts,
         success: status.success(),
         seconds: start.elapsed().as_secs_f64(),
-    })
+    }))
 }

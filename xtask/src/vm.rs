@@ -29,7 +29,12 @@ use std::{fs, path::Path, thread};
 use anyhow::{Context as _, Result, bail};
 use synflip_exchange::each;
 
-use crate::{binaries::TestProgram, cases::TestRun, suite, tally::Outcome};
+use crate::{
+    binaries::TestProgram,
+    cases::TestRun,
+    suite,
+    tally::{Outcome, Report},
+};
 use console::Heard;
 use lab::{Lab, Machine, System};
 use packages::Kernel;
@@ -40,28 +45,23 @@ pub(crate) use kernels::Kernels;
 pub(crate) use single::run_in;
 
 /// Runs the kernel tests on the named kernels, on all for none; with patterns, those whose name
-/// contains one of them. Returns what came of them, and what failed.
-pub(crate) fn matrix(
-    names: &[String],
-    only: &[String],
-    markdown: Option<&Path>,
-) -> Result<(Vec<Outcome>, Vec<String>)> {
+/// contains one of them.
+pub(crate) fn matrix(names: &[String], only: &[String], markdown: Option<&Path>) -> Result<Report> {
     let lab = Lab::open(names, &[TestProgram::Kernel])?;
     let tests = suite::list(lab.programs.test(TestProgram::Kernel)?, only)?;
     if only.is_empty() {
         lab.kernels.ensure_alone_exist(&tests)?;
     }
     if tests.is_empty() {
-        return Ok((Vec::new(), Vec::new()));
+        return Ok(Report::default());
     }
     let at_once = thread::available_parallelism().map_or(1, usize::from);
     let results = each(&lab.machines, at_once, |kernel| {
         let program = TestProgram::Kernel;
         run_tests(&lab, kernel, System::Small, program, &tests, AT_A_TIME)
     });
-    let results = results.into_iter().collect::<Result<Vec<OnKernel>>>()?;
     let all = results.iter().flat_map(|on| &on.tests);
-    suite::remember(all.map(|test| (test.name.clone(), test.seconds)))?;
+    suite::remember(all.filter_map(TestRun::time))?;
     println!("\n{}", tables::matrix(&results));
     let record = lab.dir.join("results.json");
     write(&record, &serde_json::to_string_pretty(&results)?)?;
@@ -72,16 +72,15 @@ pub(crate) fn matrix(
     if let Some(path) = markdown {
         write(path, &tables::markdown(&results, &lab.kernels))?;
     }
-    let outcomes = results.iter().map(OnKernel::outcome).collect();
-    Ok((
-        outcomes,
-        results.iter().flat_map(OnKernel::failures).collect(),
-    ))
+    Ok(Report {
+        outcomes: results.iter().map(OnKernel::outcome).collect(),
+        failures: results.iter().flat_map(OnKernel::failures).collect(),
+    })
 }
 
 /// Runs the tests that need systemd, in the machine that has it; with patterns, those whose name
-/// contains one of them. Returns what came of them, and what failed.
-pub(crate) fn with_systemd(only: &[String]) -> Result<(Vec<Outcome>, Vec<String>)> {
+/// contains one of them.
+pub(crate) fn with_systemd(only: &[String]) -> Result<Report> {
     let lab = Lab::open(&[systemd::KERNEL.to_owned()], &[TestProgram::Systemd])?;
     let [kernel] = lab.machines.as_slice() else {
         bail!("more than one kernel is called {}", systemd::KERNEL);
@@ -90,18 +89,20 @@ pub(crate) fn with_systemd(only: &[String]) -> Result<(Vec<Outcome>, Vec<String>
     println!("== systemd {}", userland.version);
     let tests = suite::list(lab.programs.test(TestProgram::Systemd)?, only)?;
     if tests.is_empty() {
-        return Ok((Vec::new(), Vec::new()));
+        return Ok(Report::default());
     }
     let system = System::Systemd(&userland);
     // They share the units.
-    let result = run_tests(&lab, kernel, system, TestProgram::Systemd, &tests, 1)?;
-    let took = result.tests.iter();
-    suite::remember(took.map(|test| (test.name.clone(), test.seconds)))?;
+    let result = run_tests(&lab, kernel, system, TestProgram::Systemd, &tests, 1);
+    suite::remember(result.tests.iter().filter_map(TestRun::time))?;
     let outcome = Outcome {
         name: "systemd".to_owned(),
         ..result.outcome()
     };
-    Ok((vec![outcome], result.failures()))
+    Ok(Report {
+        outcomes: vec![outcome],
+        failures: result.failures(),
+    })
 }
 
 /// Boots a kernel, runs tests of a program on it, so many at a time, and shows what comes of them.
@@ -112,7 +113,7 @@ fn run_tests(
     program: TestProgram,
     tests: &[String],
     at_a_time: usize,
-) -> Result<OnKernel> {
+) -> OnKernel {
     let name = &kernel.row.name;
     let (release, version) = (&kernel.origin.release, kernel.origin.version());
     println!("== vm {name}: Linux {release} ({version})");
@@ -133,9 +134,9 @@ fn run_tests(
             System::Systemd(_) => "systemd",
         },
     };
-    let (story, took) = lab.boot(machine, jobs, at_a_time, &mut hear)?;
+    let (story, took) = lab.boot(machine, jobs, at_a_time, &mut hear);
     let accelerator = lab.accel.name();
-    Ok(OnKernel::judge(kernel, accelerator, tests, story, took))
+    OnKernel::judge(kernel, accelerator, tests, story, took)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -1,6 +1,11 @@
 //! What a job has left behind.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    process,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -9,10 +14,22 @@ use rustix::{
 
 /// The environment variable by which the processes of a job are known: whatever they have become,
 /// they have it from their parents.
-pub(crate) const MARK: &str = "SYNFLIP_JOB";
+pub const MARK: &str = "SYNFLIP_JOB";
 
-/// Kills every process with a mark in its environment, and waits until they are gone.
-pub(crate) fn kill_marked(mark: &str) {
+/// A new value for [`MARK`].
+pub fn mark() -> String {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Relaxed);
+    marks_of(process::id()) + &format!("{number}-")
+}
+
+/// What all marks begin with that a process has made.
+pub fn marks_of(process: u32) -> String {
+    format!("{process}-")
+}
+
+/// Kills every process whose mark begins so, and waits until they are gone.
+pub fn kill_marked(mark: &str) {
     let entry = format!("{MARK}={mark}").into_bytes();
     // A process that was being forked is seen the next time.
     for _ in 0..ROUNDS {
@@ -30,18 +47,25 @@ pub(crate) fn kill_marked(mark: &str) {
     }
 }
 
-/// Kills a process that has this entry in its environment.
+/// Kills a process that has an entry in its environment that begins so.
 fn kill_if(pid: Pid, entry: &[u8]) -> bool {
     // Held before it is looked at: by then its number cannot become another's.
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
         return false;
     };
     let path = format!("/proc/{}/environ", pid.as_raw_nonzero());
-    // Those of kernel threads, and of processes that have ended, are empty.
     let Ok(environment) = fs::read(Path::new(&path)) else {
         return false;
     };
-    if !environment.split(|byte| *byte == 0).any(|one| one == entry) {
+    // Those of kernel threads, and of processes that have ended, are empty, and they have no
+    // program. One that has is just being replaced by another: it is seen the next time.
+    if environment.is_empty() {
+        return fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).is_ok();
+    }
+    if !environment
+        .split(|byte| *byte == 0)
+        .any(|one| one.starts_with(entry))
+    {
         return false;
     }
     // It may just have ended by itself.

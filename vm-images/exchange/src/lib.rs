@@ -18,6 +18,7 @@ mod run;
 
 pub use event::{End, Ended, Event};
 pub use job::{Job, Plan};
+pub use leftovers::{MARK, kill_marked, mark, marks_of};
 pub use progress::{Progress, Ran, State};
 pub use queue::{all, each};
 pub use run::{Direct, Wait, run};

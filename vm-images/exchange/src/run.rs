@@ -6,8 +6,7 @@ use std::{
     io::{self, BufRead as _, BufReader, PipeReader},
     os::unix::process::ExitStatusExt as _,
     path::Path,
-    process::{self, Child, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -21,7 +20,7 @@ use rustix::{
 
 use crate::{
     End, Ended, Job, SKIPPED,
-    leftovers::{MARK, kill_marked},
+    leftovers::{MARK, kill_marked, mark},
 };
 
 /// How a process is started and waited for.
@@ -78,8 +77,7 @@ pub fn run(
     wait: &dyn Wait,
     say: impl FnMut(String) + Send,
 ) -> Ended {
-    static NUMBER: AtomicUsize = AtomicUsize::new(0);
-    let mark = format!("{}-{}", process::id(), NUMBER.fetch_add(1, Relaxed));
+    let mark = mark();
     let skipped = scratch.join(format!("skipped-{mark}"));
     let mut command = Command::new(&job.program);
     command

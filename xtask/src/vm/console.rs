@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use anyhow::Error;
 use synflip_exchange::{Ended, Event, Progress, Ran, State};
 
 /// The story so far.
@@ -30,6 +31,14 @@ pub(crate) enum Heard<'a> {
 }
 
 impl Story {
+    /// That of a machine which could not be started, or not be followed to its end.
+    pub(crate) fn untold(error: &Error) -> Self {
+        Self {
+            troubles: vec![vec![format!("{error:#}")]],
+            ..Self::default()
+        }
+    }
+
     /// Takes in a line of the kernel's port.
     pub(crate) fn kernel(&mut self, line: &str) {
         self.remember(line);

@@ -15,6 +15,7 @@ use synflip_exchange::{Job, Plan, State};
 use crate::{
     binaries::{Binaries, TestProgram},
     cargo::target_dir,
+    guard::Guard,
     vm::{
         console::{Heard, Story},
         initramfs::{self, Archive},
@@ -58,6 +59,7 @@ pub(crate) struct Lab {
     pub(crate) programs: Binaries,
     /// Two runs would overwrite each other's programs and logs.
     _lock: File,
+    _guard: Guard,
 }
 
 impl Lab {
@@ -86,19 +88,21 @@ impl Lab {
             qemu,
             programs,
             _lock: lock,
+            _guard: Guard::start()?,
         };
         lab.accel = lab.accelerator()?;
         Ok(lab)
     }
 
-    /// Boots a machine, runs the jobs, and passes on what they print and how they end.
+    /// Boots a machine, runs the jobs, and passes on what they print and how they end. If that
+    /// cannot be done, it is the trouble of this machine: others have theirs.
     pub(crate) fn boot(
         &self,
         machine: Machine<'_>,
         jobs: Vec<Job>,
         at_a_time: usize,
         hear: &mut dyn FnMut(Heard<'_>),
-    ) -> Result<(Story, Duration)> {
+    ) -> (Story, Duration) {
         let start = Instant::now();
         let plan = Plan {
             env: self.environment(machine.kernel),
@@ -106,8 +110,9 @@ impl Lab {
             at_a_time,
             ..Plan::default()
         };
-        let story = self.machine(machine, self.accel, plan, BOOT, hear)?;
-        Ok((story, start.elapsed()))
+        let story = self.machine(machine, self.accel, plan, BOOT, hear);
+        let story = story.unwrap_or_else(|error| Story::untold(&error));
+        (story, start.elapsed())
     }
 
     /// KVM if it runs all of these kernels to their end, which an open `/dev/kvm` does not promise:

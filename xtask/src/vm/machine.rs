@@ -4,14 +4,14 @@ use std::{
     fs::File,
     io::{self, BufRead as _, BufReader, BufWriter, Read, Write as _},
     path::Path,
-    process::Command,
+    process::{Child, Command},
     sync::mpsc::{self, RecvTimeoutError, Sender},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
-use synflip_exchange::{Plan, State};
+use synflip_exchange::{MARK, Plan, State, mark};
 
 use crate::vm::console::{Heard, Story};
 
@@ -36,10 +36,11 @@ pub(crate) fn follow(
     let log_failed = || format!("cannot write {}", log.display());
     let mut log = BufWriter::new(File::create(log).with_context(log_failed)?);
     let start = Instant::now();
-    let mut child = command.spawn().context("cannot start QEMU")?;
+    let child = command.env(MARK, mark()).spawn();
+    let mut child = Running(child.context("cannot start QEMU")?);
     let (sender, lines) = mpsc::channel();
-    let stderr = child.stderr.take().context("QEMU has no stderr")?;
-    let stdout = child.stdout.take().context("QEMU has no stdout")?;
+    let stderr = child.0.stderr.take().context("QEMU has no stderr")?;
+    let stdout = child.0.stdout.take().context("QEMU has no stdout")?;
     let other = sender.clone();
     let readers = [
         thread::spawn(move || forward(stderr, Line::Kernel, &other)),
@@ -80,13 +81,23 @@ pub(crate) fn follow(
         }
     }
     // It has ended by itself, or it never will.
-    child.kill().context("cannot kill QEMU")?;
-    child.wait().context("cannot wait for QEMU")?;
+    drop(child);
     for reader in readers {
         drop(reader.join());
     }
     log.flush().with_context(log_failed)?;
     Ok(story)
+}
+
+/// A machine that ends when nobody listens to it any more.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended.
+        self.0.kill().unwrap_or_default();
+        self.0.wait().map(drop).unwrap_or_default();
+    }
 }
 
 /// How long a machine may take to its next step.

@@ -52,12 +52,17 @@ impl OnKernel {
 
     /// Everything that failed: tests with what they have said, and traces as they are.
     pub(crate) fn failures(&self) -> Vec<String> {
+        let on = |what: String| format!("[{}] {what}", self.kernel);
         let failed = self.tests.iter().filter(|test| test.failed());
-        let failed = failed.map(|test| format!("[{}] {}", self.kernel, test.shown().join("\n")));
+        // After a panic they are many, and hide what matters.
+        let (missing, failed): (Vec<_>, Vec<_>) =
+            failed.partition(|test| test.why.as_deref() == Some(DID_NOT_RUN));
+        let failed = failed.iter().map(|test| on(test.shown().join("\n")));
+        let missing =
+            (!missing.is_empty()).then(|| on(format!("{} tests did not run", missing.len())));
         let troubles = self.troubles.iter();
-        let troubles =
-            troubles.map(|trace| format!("[{}] machine: {}", self.kernel, trace.join("\n    ")));
-        failed.chain(troubles).collect()
+        let troubles = troubles.map(|trace| on(format!("machine: {}", trace.join("\n    "))));
+        failed.chain(missing).chain(troubles).collect()
     }
 
     /// As one line of the table of all tiers.
@@ -91,11 +96,13 @@ fn judge(wanted: &[String], story: &Story, lacks: &[String]) -> Vec<TestRun> {
         tests.insert(&ran.name, test);
     }
     for name in wanted {
-        let did_not = || TestRun::unfinished(name.clone(), "did not run");
+        let did_not = || TestRun::unfinished(name.clone(), DID_NOT_RUN);
         tests.entry(name).or_insert_with(did_not);
     }
     tests.into_values().collect()
 }
+
+const DID_NOT_RUN: &str = "did not run";
 
 #[cfg(test)]
 mod tests {

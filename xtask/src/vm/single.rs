@@ -1,8 +1,8 @@
 //! One program in each machine: the demonstration, the soak.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::{Map, Value};
 
 use synflip_exchange::{End, Job};
@@ -13,12 +13,13 @@ use super::{
     lab::{Lab, Machine, System},
     tables, write,
 };
-use crate::program::Program;
+use crate::{options::take, program::Program};
 
 /// Runs a program on the named kernels.
-pub(crate) fn run_in(names: &[String], program: &Program, args: &[OsString]) -> Result<ExitCode> {
-    let (mut args, json) = split_json(args)?;
-    add_defaults(&mut args, program.vm_defaults);
+pub(crate) fn run_in(names: &[String], program: &Program, args: &[String]) -> Result<ExitCode> {
+    // The file is this machine's, not the virtual one's.
+    let (json, mut args) = take(args, "--json")?;
+    add_defaults(&mut args, program.vm_defaults)?;
     let lab = Lab::open(names, &[])?;
     let deadline_s = (program.deadline_s)(&args, &lab.kernels)?;
     let mut runs = Vec::new();
@@ -52,7 +53,7 @@ pub(crate) fn run_in(names: &[String], program: &Program, args: &[OsString]) -> 
             if let Heard::Said(line) = heard {
                 println!("{line}");
             }
-        })?;
+        });
         for trouble in &story.troubles {
             eprintln!(
                 "error: kernel {}: {}",
@@ -74,12 +75,12 @@ pub(crate) fn run_in(names: &[String], program: &Program, args: &[OsString]) -> 
     if runs.len() > 1 {
         println!("\n{}", tables::runs(program.columns, &runs));
     }
-    if let Some(path) = json {
+    if let Some(path) = json.last() {
         let document = match runs.as_slice() {
             [(_, run)] => run.clone(),
             _ => Value::Object(runs.into_iter().collect::<Map<_, _>>()),
         };
-        write(&path, &serde_json::to_string_pretty(&document)?)?;
+        write(Path::new(path), &serde_json::to_string_pretty(&document)?)?;
     }
     Ok(if success {
         ExitCode::SUCCESS
@@ -88,36 +89,14 @@ pub(crate) fn run_in(names: &[String], program: &Program, args: &[OsString]) -> 
     })
 }
 
-/// The arguments without `--json FILE`: the file is this machine's, not the virtual one's.
-fn split_json(args: &[OsString]) -> Result<(Vec<String>, Option<PathBuf>)> {
-    let (mut rest, mut json) = (Vec::new(), None);
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        let text = arg
-            .to_str()
-            .with_context(|| format!("{} is not UTF-8", arg.display()))?;
-        if text == "--json" {
-            json = Some(args.next().context("--json needs a file")?.into());
-        } else if let Some(file) = text.strip_prefix("--json=") {
-            json = Some(file.into());
-        } else {
-            rest.push(text.to_owned());
-        }
-    }
-    Ok((rest, json))
-}
-
 /// Adds the options that were not given.
-fn add_defaults(args: &mut Vec<String>, defaults: &[(&str, &str)]) {
+fn add_defaults(args: &mut Vec<String>, defaults: &[(&str, &str)]) -> Result<()> {
     for (name, value) in defaults {
-        let given = |arg: &String| {
-            arg.strip_prefix(name)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-        };
-        if !args.iter().any(given) {
+        if take(args, name)?.0.is_empty() {
             args.extend([(*name).to_owned(), (*value).to_owned()]);
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -128,23 +107,11 @@ mod tests {
     fn what_was_given_is_not_overridden() {
         let with = |args: &[&str]| {
             let mut args = args.iter().map(ToString::to_string).collect();
-            add_defaults(&mut args, &[("--baseline", "plain")]);
+            add_defaults(&mut args, &[("--baseline", "plain")]).unwrap();
             args
         };
         assert_eq!(with(&["--flips"]), ["--flips", "--baseline", "plain"]);
         assert_eq!(with(&["--baseline", "none"]), ["--baseline", "none"]);
         assert_eq!(with(&["--baseline=none"]), ["--baseline=none"]);
-    }
-
-    #[test]
-    fn the_json_file_stays_here() {
-        let args = |args: &[&str]| args.iter().map(OsString::from).collect::<Vec<_>>();
-        let (rest, json) =
-            split_json(&args(&["--flips", "3", "--json", "a b", "--rtt=1ms"])).unwrap();
-        assert_eq!(rest, ["--flips", "3", "--rtt=1ms"]);
-        assert_eq!(json, Some("a b".into()));
-        let (rest, json) = split_json(&args(&["--json=f"])).unwrap();
-        assert_eq!((rest.len(), json), (0, Some("f".into())));
-        assert!(split_json(&args(&["--json"])).is_err());
     }
 }

@@ -1,19 +1,19 @@
 //! The matrix for people: a table for the terminal, and one in Markdown for the README.
 
-use comfy_table::{Table, presets};
+use comfy_table::Table;
 use serde_json::Value;
 
 use crate::{
     cases::{TestRun, Verdict},
+    tally::plain,
     vm::{kernels::Kernels, report::OnKernel},
 };
 
 /// One column per kernel; one line per group of tests, with its time, and one per test.
 pub(crate) fn matrix(kernels: &[OnKernel]) -> Table {
-    let mut table = plain();
     let mut header = vec![String::new()];
     header.extend(kernels.iter().map(|on| on.kernel.clone()));
-    table.set_header(header);
+    let mut table = plain(header);
     let mut versions = vec!["package".to_owned()];
     versions.extend(kernels.iter().map(|on| on.origin.version().to_owned()));
     table.add_row(versions);
@@ -102,9 +102,8 @@ pub(crate) fn markdown(kernels: &[OnKernel], declared: &Kernels) -> String {
 
 /// Runs of one program side by side, from their JSON: a column's name, and where its value is.
 pub(crate) fn runs(columns: &[(&str, &str)], runs: &[(String, Value)]) -> Table {
-    let mut table = plain();
     let names = columns.iter().map(|(name, _)| *name);
-    table.set_header(["kernel"].into_iter().chain(names));
+    let mut table = plain(["kernel"].into_iter().chain(names));
     for (kernel, run) in runs {
         let number = |path: &str| match run.pointer(path) {
             Some(Value::Number(number)) if number.is_f64() => {
@@ -116,11 +115,5 @@ pub(crate) fn runs(columns: &[(&str, &str)], runs: &[(String, Value)]) -> Table 
         let values = columns.iter().map(|(_, path)| number(path));
         table.add_row([kernel.clone()].into_iter().chain(values));
     }
-    table
-}
-
-fn plain() -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
     table
 }
