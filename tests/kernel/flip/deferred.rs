@@ -98,14 +98,10 @@ fn an_agent_that_comes_back_finds_the_option_as_it_was() -> Result<()> {
     Ok(())
 }
 
-/// Starts another agent, and waits until two generations are back, and ready.
+/// Starts another agent, and waits until both generations are back.
 fn restart(fixture: &mut Fixture, args: &[&str]) -> Result<()> {
     fixture.agent.restart_with(&fixture.net.server, args)?;
-    let back = fixture.until("both are back", |service| {
-        let mut all = service.generations.iter();
-        all.len() == 2 && all.all(|g| !g.pids.is_empty() && g.phase != Phase::Registered)
-    });
-    back.map(drop)
+    fixture.wait_back(&["gen1", "gen2"]).map(drop)
 }
 
 /// A client that has connected and says nothing.

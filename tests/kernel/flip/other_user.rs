@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use synflip_bed::{
     Family, Setup,
-    product::{Cli, program},
+    product::{Cli, NOBODY, program},
 };
 use synflip_wire::Event;
 
@@ -49,6 +49,3 @@ fn a_generation_of_another_user_is_told_why_it_cannot_join() -> Result<()> {
         Ok(())
     })
 }
-
-/// A user without any privilege.
-const NOBODY: u32 = 65534;

@@ -12,7 +12,7 @@ use synflip_bed::{
 };
 
 use crate::{
-    black_box::{Operate as _, PATIENCE, ask, ask_at, works},
+    black_box::{Operate as _, PATIENCE, ask, ask_at},
     safe_if,
     verdict::{Verdict, hazard},
 };
@@ -142,9 +142,7 @@ fn both(fixture: &Fixture, number: u32) -> Spec {
 /// Starts a server, and waits until its generation works.
 fn working(fixture: &Fixture, spec: &Spec) -> Result<Generation> {
     let server = fixture.start(spec)?;
-    fixture
-        .agent
-        .wait_until("it works", |service| works(service, &server.name))?;
+    fixture.agent.wait_works(&server.name)?;
     Ok(server)
 }
 

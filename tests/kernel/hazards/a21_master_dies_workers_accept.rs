@@ -15,7 +15,7 @@ use synflip_bed::{
 };
 
 use crate::{
-    black_box::{Operate as _, works},
+    black_box::Operate as _,
     safe_if,
     verdict::{Verdict, hazard},
 };
@@ -45,21 +45,9 @@ fn a21_a_killed_master_with_living_workers() -> Result<()> {
             .spawn(sleep.arg("60").stdin(Stdio::null()));
         listener.set_cloexec(true)?;
         let mut master = master.context("start the master")?;
-        let pid = master.id().to_string();
-        let args = [
-            "adopt",
-            "--service",
-            "web",
-            "--generation",
-            "gen1",
-            "--pid",
-            &pid,
-        ];
-        let cli = fixture.agent.tried(&args)?;
+        let cli = fixture.agent.adopt(master.id(), "gen1", &[])?;
         ensure!(cli.code == 0, "{cli:?}");
-        fixture
-            .agent
-            .wait_until("gen1 works", |s| works(s, "gen1"))?;
+        fixture.agent.wait_works("gen1")?;
         master.kill()?;
         master.wait()?;
         wait::pause(HOLD.parse::<u32>()? * SECOND + Duration::from_millis(1500));

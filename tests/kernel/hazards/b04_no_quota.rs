@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use rustix::{process::Uid, thread::set_thread_res_uid};
-use synflip_bed::Fixture;
+use synflip_bed::{Fixture, product::NOBODY};
 
 use crate::{
     black_box::Operate as _,
@@ -27,7 +27,7 @@ fn b04_no_quota_by_uid() -> Result<()> {
         fs::set_permissions(&socket, Permissions::from_mode(0o666))?;
         let idle = thread::scope(|scope| {
             let crowd = scope.spawn(|| -> Result<Vec<UnixStream>> {
-                let nobody = Uid::from_raw(65534);
+                let nobody = Uid::from_raw(NOBODY);
                 // The system call is about this thread alone.
                 set_thread_res_uid(nobody, nobody, nobody).context("become nobody")?;
                 let connect = |_| UnixStream::connect(&socket).context("connect");

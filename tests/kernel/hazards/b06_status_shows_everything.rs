@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use synflip_bed::{Fixture, product::program};
+use synflip_bed::{
+    Fixture,
+    product::{NOBODY, program},
+};
 
 use crate::{
     black_box::first,
@@ -32,8 +35,8 @@ fn b06_status_shows_every_services_pids_to_everyone() -> Result<()> {
             .args(["status", "--json"])
             .env("SYNFLIP_SOCKET", &socket)
             .current_dir("/")
-            .uid(65534)
-            .gid(65534)
+            .uid(NOBODY)
+            .gid(NOBODY)
             .output()
             .context("run synflip as nobody")?;
         // A refusal is one way to mend it.

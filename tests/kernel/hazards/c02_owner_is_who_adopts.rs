@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use synflip_bed::{Fixture, wait::SECOND};
 
 use crate::{
-    black_box::{Operate as _, adopted, ask, works},
+    black_box::{Operate as _, ask},
     safe_if,
     verdict::{Verdict, hazard},
 };
@@ -19,10 +19,8 @@ fn c02_root_owns_what_root_adopts() -> Result<()> {
     hazard("C2", || {
         let fixture = Fixture::new()?;
         share_socket(&fixture)?;
-        let _old = adopted(&fixture, &fixture.spec(1, 2).uid(USER))?;
-        let service = fixture
-            .agent
-            .wait_until("gen1 works", |service| works(service, "gen1"))?;
+        let _old = fixture.adopted(&fixture.spec(1, 2).uid(USER))?;
+        let service = fixture.agent.wait_works("gen1")?;
         let owner = &service["owner_uid"];
         let next = fixture.start(&fixture.spec(2, 2).uid(USER));
         let refused = format!("belongs to uid {owner}; uid {USER} may not change it");

@@ -102,6 +102,17 @@ impl Agent {
         serde_json::from_str(&cli.stdout).context("read the output of flip --json")
     }
 
+    /// Has a running process adopted as a generation of `web`.
+    ///
+    /// # Errors
+    ///
+    /// When the command cannot be started; its exit code is part of the answer.
+    pub fn adopt(&self, pid: u32, generation: &str, args: &[&str]) -> Result<Cli> {
+        let pid = pid.to_string();
+        let all = ["adopt", "--service=web", "--generation", generation];
+        self.cli(&[&all[..], &["--pid", &pid], args].concat())
+    }
+
     /// Its status, as `status --json` shows it: without the command, which tests that wait for
     /// something would start a hundred times.
     ///
