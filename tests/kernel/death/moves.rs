@@ -1,4 +1,4 @@
-//! A listener closes before what is pending on it has ended.
+//! Promise: what is pending on a listener that closes first goes to another, or waits for one.
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;

@@ -1,5 +1,5 @@
-//! TCP_DEFER_ACCEPT keeps a handshake half-open until the client sends data, for minutes if it
-//! does not: a drain must not wait for that, and a rollback must find the option as it was.
+//! Promise: a drain does not wait for what TCP_DEFER_ACCEPT keeps half-open until the client sends
+//! data, for minutes if it does not, and a rollback finds the option as it was.
 
 use std::{
     io::{Read as _, Write as _},

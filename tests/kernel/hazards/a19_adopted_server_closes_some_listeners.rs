@@ -25,13 +25,13 @@ fn a19_an_adopted_server_that_changes_its_own_listeners() -> Result<()> {
         let listen = ["--listen", &ADDRESS.to_string()];
         let cli = fixture.agent.adopt(process::id(), "gen1", &listen)?;
         ensure!(cli.code == 0, "{cli:?}");
-        let works = fixture.agent.wait_works("gen1")?;
+        let service = fixture.agent.wait_works("gen1")?;
         ensure!(
-            works["generations"][0]["listeners"]
+            service["generations"][0]["listeners"]
                 .as_array()
                 .map(Vec::len)
                 == Some(4),
-            "{works:#}"
+            "{service:#}"
         );
         server.close(3);
         server.close(2);

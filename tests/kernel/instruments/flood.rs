@@ -1,4 +1,4 @@
-//! A flood knows which of its SYNs was not answered, and the interface loses none of them.
+//! Promise: a flood knows which of its SYNs was not answered, and the interface loses none of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 

@@ -1,5 +1,5 @@
-//! A server shuts its listeners down and listens again, as some do to pause: nobody's descriptor
-//! keeps a listener from that.
+//! Promise: nothing is lost when a server shuts its listeners down and listens again, as some do
+//! to pause: nobody's descriptor keeps a listener from that.
 
 use anyhow::{Result, ensure};
 use synflip_bed::{Family, Line, Setup, capability};
