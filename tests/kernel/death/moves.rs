@@ -2,10 +2,10 @@
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
-use synflip_bed::{Family, Fixture, Line, Setup, capability, product::Drained};
+use synflip_bed::{Family, Fixture, Line, Setup, capability, network::FAST_OPEN, product::Drained};
 use synflip_wire::{DrainEnd, Event, Phase};
 
-use crate::helpers::{REGIMES, at_once::at_once, bare::Bare, fast_open::FAST_OPEN, points::Points};
+use crate::helpers::{REGIMES, at_once::at_once, bare::Bare, points::Points};
 
 /// A descriptor keeps a listener open, but not from being shut down: only the kernel can save
 /// what is pending on it then.

@@ -2,12 +2,11 @@
 //! to pause: nobody's descriptor keeps a listener from that.
 
 use anyhow::{Result, ensure};
-use synflip_bed::{Family, Line, Setup, capability};
+use synflip_bed::{Family, Line, Setup, capability, network::FAST_OPEN};
 use synflip_wire::Event;
 
 use crate::helpers::{
     bare::{ASKED, Bare, came_to},
-    fast_open::FAST_OPEN,
     points::Points,
 };
 

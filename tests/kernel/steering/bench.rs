@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::Read as _,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     os::fd::AsFd as _,
     sync::OnceLock,
     time::Duration,
@@ -172,11 +172,7 @@ pub(super) fn variant() -> Result<Variant> {
 
 /// Any port of the loopback.
 pub(super) fn any(family: Family) -> SocketAddr {
-    let loopback: IpAddr = match family {
-        Family::V4 => Ipv4Addr::LOCALHOST.into(),
-        Family::V6 => Ipv6Addr::LOCALHOST.into(),
-    };
-    SocketAddr::new(loopback, 0)
+    SocketAddr::new(family.loopback(), 0)
 }
 
 fn listener(address: SocketAddr) -> Result<Socket> {
