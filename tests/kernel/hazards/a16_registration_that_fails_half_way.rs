@@ -10,7 +10,7 @@ use synflip_bed::{
 };
 
 use crate::{
-    black_box::Operate as _,
+    black_box::{Operate as _, second_port},
     peer::{Peer, listen, register},
     safe_if,
     verdict::{Verdict, hazard},
@@ -33,9 +33,7 @@ fn a16_a_registration_that_fails_half_way() -> Result<()> {
 
         // It comes back with its listeners and one that cannot be registered: it is another
         // service's.
-        let mut other = fixture.net.address;
-        other.set_port(other.port() + 1);
-        let taken = listen(&fixture.net, other, 1, 128)?;
+        let taken = listen(&fixture.net, second_port(&fixture.net), 1, 128)?;
         let mut owner = Peer::connect(&fixture.agent)?;
         owner.join("other", "gen1", &taken)?;
         let mut all = known;

@@ -66,6 +66,11 @@ pub(crate) fn works(service: &Value, generation: &str) -> bool {
     service["working"] == generation
 }
 
+/// The address of a second port.
+pub(crate) fn second_port(net: &Network) -> SocketAddr {
+    SocketAddr::new(net.address.ip(), net.address.port() + 1)
+}
+
 /// Starts a server that links the helper, and waits until its generation works.
 pub(crate) fn first(fixture: &Fixture, args: &[&str]) -> Result<Generation> {
     let first = fixture.start(&fixture.spec(1, 2).args(args))?;
