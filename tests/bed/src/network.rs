@@ -2,6 +2,7 @@
 
 mod clients;
 mod fast_open;
+mod listen;
 mod load;
 
 use std::{
@@ -23,6 +24,7 @@ use crate::{
 
 pub use clients::{REQUEST, answered, answers, complete, generation_of, receive};
 pub use fast_open::{FAST_OPEN, cookie, fast_open};
+pub use listen::listen;
 pub use load::{Load, Samples};
 
 /// What is between the clients and the servers.
