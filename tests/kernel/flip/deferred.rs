@@ -184,11 +184,8 @@ impl Deferring {
 }
 
 fn deferring(address: SocketAddr) -> Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
     set_defer_accept(&socket, DEFER)?;

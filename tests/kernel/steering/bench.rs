@@ -176,11 +176,8 @@ pub(super) fn any(family: Family) -> SocketAddr {
 }
 
 fn listener(address: SocketAddr) -> Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into()).context("bind")?;
     socket.listen(1024)?;
