@@ -6,11 +6,8 @@ use synflip_bed::{Fixture, Setup, network::answers, product::Generation};
 
 use crate::helpers::{REGIMES, at_once::at_once};
 
-/// Starts a plain server, and adopts it as the generation of its name.
 fn adopted(fixture: &Fixture, number: u32, args: &[&str]) -> Result<Generation> {
-    let server = plain(fixture, number, args)?;
-    adopt(fixture, &server, &server.name)?;
-    Ok(server)
+    fixture.adopted(&fixture.spec(number, 2).args(args))
 }
 
 fn plain(fixture: &Fixture, number: u32, args: &[&str]) -> Result<Generation> {
@@ -18,11 +15,7 @@ fn plain(fixture: &Fixture, number: u32, args: &[&str]) -> Result<Generation> {
 }
 
 fn adopt(fixture: &Fixture, server: &Generation, generation: &str) -> Result<()> {
-    let pid = server.pid().to_string();
-    let args = ["adopt", "--service", "web", "--generation", generation];
-    let adopted = fixture
-        .agent
-        .cli(&[args.as_slice(), &["--pid", &pid]].concat())?;
+    let adopted = fixture.agent.adopt(server.pid(), generation, &[])?;
     ensure!(adopted.code == 0, "{adopted:?}");
     Ok(())
 }
@@ -129,16 +122,7 @@ fn what_cannot_be_adopted_is_refused_with_a_reason() -> Result<()> {
         );
     }
     adopt(&fixture, &server, "gen1")?;
-    let args = [
-        "adopt",
-        "--service",
-        "web",
-        "--generation",
-        "gen2",
-        "--pid",
-        &pid,
-    ];
-    let twice = fixture.agent.cli(&args)?;
+    let twice = fixture.agent.adopt(server.pid(), "gen2", &[])?;
     ensure!(
         twice.code == 1 && twice.stderr.contains("registered"),
         "{twice:?}"

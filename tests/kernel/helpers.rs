@@ -3,7 +3,6 @@
 pub(crate) mod at_once;
 pub(crate) mod bare;
 pub(crate) mod certificate;
-pub(crate) mod fast_open;
 pub(crate) mod points;
 pub(crate) mod refused;
 pub(crate) mod restarts;

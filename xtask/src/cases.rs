@@ -77,9 +77,9 @@ impl TestRun {
         self.verdict == Verdict::Failed
     }
 
-    /// What it is about: the first module of its name.
+    /// What it is about: the first module of its name, if it is in one.
     pub(crate) fn group(&self) -> &str {
-        self.name.split("::").next().unwrap_or_default()
+        self.name.split_once("::").map_or("", |(first, _)| first)
     }
 
     /// What people want to see of it: its end, and what it has said about itself.

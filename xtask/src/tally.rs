@@ -104,7 +104,9 @@ impl Report {
         for test in ran {
             groups.entry(test.group()).or_default().push(test);
         }
-        let outcome = |(group, ran): (_, Vec<_>)| Outcome::of(format!("{tier} {group}"), &ran);
+        let outcome = |(group, ran): (&str, Vec<_>)| {
+            Outcome::of(format!("{tier} {group}").trim_end().to_owned(), &ran)
+        };
         Self {
             outcomes: groups.into_iter().map(outcome).collect(),
             failures: failures(ran),

@@ -1,4 +1,7 @@
-use std::thread;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    thread,
+};
 
 use anyhow::{Context as _, Result, anyhow};
 
@@ -14,6 +17,22 @@ pub enum Family {
 impl Family {
     /// Both versions, for tests which must hold for each.
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// All addresses of a host.
+    pub const fn any(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Self::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        }
+    }
+
+    /// A host's address for itself.
+    pub const fn loopback(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Self::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        }
+    }
 
     /// Does the same over both at one time: most of it is waiting.
     ///

@@ -191,6 +191,18 @@ impl Fixture {
         Ok(generation)
     }
 
+    /// Starts a server that links nothing, and has it adopted as the generation of its name.
+    ///
+    /// # Errors
+    ///
+    /// When it is not ready in time, or refused.
+    pub fn adopted(&self, spec: &Spec) -> Result<Generation> {
+        let server = self.net.plain(spec)?;
+        let cli = self.agent.adopt(server.pid(), &server.name, &[])?;
+        anyhow::ensure!(cli.code == 0, "{cli:?}");
+        Ok(server)
+    }
+
     /// Starts a dead agent again.
     ///
     /// # Errors

@@ -1,10 +1,12 @@
 //! Where does a service meet its clients? Two hosts and what is between them.
 
 mod clients;
+mod fast_open;
+mod listen;
 mod load;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU16, Ordering::Relaxed},
@@ -21,6 +23,8 @@ use crate::{
 };
 
 pub use clients::{REQUEST, answered, answers, complete, generation_of, receive};
+pub use fast_open::{FAST_OPEN, cookie, fast_open};
+pub use listen::listen;
 pub use load::{Load, Samples};
 
 /// What is between the clients and the servers.
@@ -73,13 +77,7 @@ impl Network {
             last_client: AtomicU16::new(1),
         };
         match line {
-            Line::Loopback => {
-                let loopback: IpAddr = match family {
-                    Family::V4 => Ipv4Addr::LOCALHOST.into(),
-                    Family::V6 => Ipv6Addr::LOCALHOST.into(),
-                };
-                network.address = (loopback, PORT).into();
-            }
+            Line::Loopback => network.address = (family.loopback(), PORT).into(),
             Line::Raw => {
                 network.raw = Some(RawClient::new(&network.server)?);
                 network.address = (raw::server(family), PORT).into();
@@ -109,7 +107,7 @@ impl Network {
             client: Arc::clone(&host),
             server: host,
             family: Family::V4,
-            address: (Ipv4Addr::LOCALHOST, PORT).into(),
+            address: (Family::V4.loopback(), PORT).into(),
             last_client: AtomicU16::new(1),
         })
     }

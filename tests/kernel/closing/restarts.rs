@@ -2,7 +2,7 @@
 
 use std::{
     mem,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     sync::{Mutex, PoisonError},
 };
 
@@ -55,11 +55,8 @@ pub(super) fn close(
         .sysctl("net.ipv4.tcp_syncookies", "2")
         .agent_args(args)
         .start()?;
-    let any: IpAddr = match family {
-        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
-        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let start = |number: usize| Fleet::start(&fixture, number, (any, PORT).into(), listeners);
+    let start =
+        |number: usize| Fleet::start(&fixture, number, (family.any(), PORT).into(), listeners);
     let mut operator = Operator::new(&fixture.agent)?;
     let mut working = start(1)?;
     fixture.wait_works("gen1")?;

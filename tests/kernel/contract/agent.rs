@@ -1,4 +1,4 @@
-//! How the agent starts, or says why it does not, and how it stops.
+//! Promise: the agent starts, or says why it does not, and its end changes nothing for clients.
 
 use std::{
     fs,

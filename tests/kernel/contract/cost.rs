@@ -1,4 +1,4 @@
-//! What the agent costs while nothing happens, and what it does when it may not have more.
+//! Promise: the agent costs little, nothing while nothing happens, and goes on where it gets no more.
 
 use std::{collections::BTreeSet, ffi::OsString, fs};
 

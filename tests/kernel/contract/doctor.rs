@@ -1,4 +1,4 @@
-//! `synflip doctor` says what this kernel and this user can do.
+//! Promise: `synflip doctor` says what this kernel and this user can do.
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::system::uname;

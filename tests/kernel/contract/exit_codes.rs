@@ -1,4 +1,4 @@
-//! Every way in which a command ends has an exit code.
+//! Promise: every way in which a command ends has an exit code.
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;

@@ -1,4 +1,4 @@
-//! What people read: the help, and completions for their shell.
+//! Promise: people can read how it is used: the help, and completions for their shell.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! What scripts read: one JSON document on stdout, errors on stderr.
+//! Promise: scripts read one JSON document on stdout, and errors on stderr.
 
 use std::{io, process::Stdio};
 

@@ -1,14 +1,11 @@
-//! A listener closes before what is pending on it has ended.
+//! Promise: what is pending on a listener that closes first goes to another, or waits for one.
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
-use synflip_bed::{
-    Family, Fixture, Line, Setup, capability,
-    product::{Drained, Generation, Spec},
-};
+use synflip_bed::{Family, Fixture, Line, Setup, capability, network::FAST_OPEN, product::Drained};
 use synflip_wire::{DrainEnd, Event, Phase};
 
-use crate::helpers::{REGIMES, at_once::at_once, bare::Bare, fast_open::FAST_OPEN, points::Points};
+use crate::helpers::{REGIMES, at_once::at_once, bare::Bare, points::Points};
 
 /// A descriptor keeps a listener open, but not from being shut down: only the kernel can save
 /// what is pending on it then.
@@ -95,10 +92,10 @@ fn what_is_pending_on_a_killed_server_that_was_adopted_moves_or_is_relayed() -> 
     at_once(REGIMES, |regime| {
         Family::both(|family| {
             let fixture = hosts(family).agent_args(regime).start()?;
-            let old = adopted(&fixture, &fixture.spec(1, 1).arg("--stop-accepting"))?;
+            let old = fixture.adopted(&fixture.spec(1, 1).arg("--stop-accepting"))?;
             fixture.wait_works("gen1")?;
             let mut points = Points::reach(&fixture, "gen1")?;
-            let _new = adopted(&fixture, &fixture.spec(2, 1))?;
+            let _new = fixture.adopted(&fixture.spec(2, 1))?;
             fixture.agent.flip_with("gen2", &["--no-wait"])?;
             old.signal(Signal::KILL)?;
             points.go_on(&fixture, None)?;
@@ -154,16 +151,6 @@ fn hosts(family: Family) -> Setup {
         .family(family)
         .line(Line::Raw)
         .sysctl(key, value)
-}
-
-/// A plain server that is made a generation while it runs.
-fn adopted(fixture: &Fixture, spec: &Spec) -> Result<Generation> {
-    let server = fixture.net.plain(spec)?;
-    let pid = server.pid().to_string();
-    let name = ["adopt", "--service", "web", "--generation", &server.name];
-    let adopted = fixture.agent.cli(&[&name[..], &["--pid", &pid]].concat())?;
-    ensure!(adopted.code == 0, "{adopted:?}");
-    Ok(server)
 }
 
 /// Checks that a drain is over.

@@ -1,5 +1,5 @@
-//! With systemd's descriptor store a crash loses nothing even if server and agent die together,
-//! and nothing stays in the store that nobody needs.
+//! Promise: with systemd's descriptor store a crash loses nothing even if server and agent die
+//! together, and nothing stays in the store that nobody needs.
 
 use std::{fs, net::TcpListener, sync::Arc};
 

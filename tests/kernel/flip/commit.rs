@@ -1,11 +1,7 @@
 //! Promise: a flip is a point in time. Once it has committed, no connection request is created on
 //! the old generation's listeners again, on any processor.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use synflip_bed::{
@@ -22,10 +18,6 @@ use synflip_wire::{ListenerStatus, ServiceStatus};
 #[test]
 fn nothing_reaches_the_old_listeners_after_a_commit() -> Result<()> {
     for family in Family::BOTH {
-        let any: IpAddr = match family {
-            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
-            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
-        };
         let fixture = Setup::new()
             .family(family)
             // Requests as long as there is room for them, cookies for the rest.
@@ -33,7 +25,7 @@ fn nothing_reaches_the_old_listeners_after_a_commit() -> Result<()> {
             .sysctl("net.core.somaxconn", "16384")
             .start()?;
         let spec = |number, listeners| {
-            Spec::new(number, (any, PORT).into(), listeners).args(&["--backlog", "16384"])
+            Spec::new(number, (family.any(), PORT).into(), listeners).args(&["--backlog", "16384"])
         };
         let _old = fixture.start_working(&spec(1, 4))?;
         let _new = fixture.start(&spec(2, 3))?;

@@ -1,5 +1,5 @@
-//! TCP_DEFER_ACCEPT keeps a handshake half-open until the client sends data, for minutes if it
-//! does not: a drain must not wait for that, and a rollback must find the option as it was.
+//! Promise: a drain does not wait for what TCP_DEFER_ACCEPT keeps half-open until the client sends
+//! data, for minutes if it does not, and a rollback finds the option as it was.
 
 use std::{
     io::{Read as _, Write as _},
@@ -98,14 +98,10 @@ fn an_agent_that_comes_back_finds_the_option_as_it_was() -> Result<()> {
     Ok(())
 }
 
-/// Starts another agent, and waits until two generations are back, and ready.
+/// Starts another agent, and waits until both generations are back.
 fn restart(fixture: &mut Fixture, args: &[&str]) -> Result<()> {
     fixture.agent.restart_with(&fixture.net.server, args)?;
-    let back = fixture.until("both are back", |service| {
-        let mut all = service.generations.iter();
-        all.len() == 2 && all.all(|g| !g.pids.is_empty() && g.phase != Phase::Registered)
-    });
-    back.map(drop)
+    fixture.wait_back(&["gen1", "gen2"]).map(drop)
 }
 
 /// A client that has connected and says nothing.
@@ -188,11 +184,8 @@ impl Deferring {
 }
 
 fn deferring(address: SocketAddr) -> Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
     set_defer_accept(&socket, DEFER)?;

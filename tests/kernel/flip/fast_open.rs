@@ -3,13 +3,14 @@
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
-use synflip_bed::{Family, Line, Setup, network::receive, wait::SOON};
+use synflip_bed::{
+    Family, Line, Setup,
+    network::{FAST_OPEN, cookie, fast_open, receive},
+    wait::SOON,
+};
 use synflip_wire::Phase;
 
-use crate::helpers::{
-    certificate::at_commit,
-    fast_open::{FAST_OPEN, cookie, fast_open},
-};
+use crate::helpers::certificate::at_commit;
 
 #[test]
 fn a_fast_open_is_served_by_the_generation_it_came_to() -> Result<()> {

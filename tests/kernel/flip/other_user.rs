@@ -2,15 +2,14 @@
 //! what to do, and changes nothing.
 
 use std::{
-    fs::{self, Permissions},
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::unix::process::CommandExt as _,
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use synflip_bed::{
     Family, Setup,
-    product::{Cli, program},
+    product::{Cli, NOBODY, program},
 };
 use synflip_wire::Event;
 
@@ -24,9 +23,7 @@ fn a_generation_of_another_user_is_told_why_it_cannot_join() -> Result<()> {
         old.is_told(Event::Working)?;
         let before = fixture.agent.service()?;
         let socket = fixture.agent.socket();
-        let dir = socket.parent().context("a directory")?;
-        fs::set_permissions(dir, Permissions::from_mode(0o755))?;
-        fs::set_permissions(&socket, Permissions::from_mode(0o666))?;
+        fixture.agent.admit_everybody()?;
         let address = fixture.net.address.to_string();
         let mut other = Command::new(program("synflip-server")?);
         other
@@ -49,6 +46,3 @@ fn a_generation_of_another_user_is_told_why_it_cannot_join() -> Result<()> {
         Ok(())
     })
 }
-
-/// A user without any privilege.
-const NOBODY: u32 = 65534;

@@ -5,7 +5,7 @@ use anyhow::Result;
 use synflip_bed::Fixture;
 
 use crate::{
-    black_box::{PATIENCE, adopted, ask},
+    black_box::{Operate as _, PATIENCE, ask},
     safe_if,
     verdict::{Verdict, hazard},
 };
@@ -14,7 +14,8 @@ use crate::{
 fn a01_the_corpse_that_holds_the_address() -> Result<()> {
     hazard("A1", || {
         let fixture = Fixture::new()?;
-        let server = adopted(&fixture, &fixture.spec(1, 2))?;
+        let server = fixture.adopted(&fixture.spec(1, 2))?;
+        fixture.agent.wait_works("gen1")?;
         server.kill()?;
         // Its supervisor starts it again, and does not know of synflip.
         let _again = fixture.net.plain(&fixture.spec(2, 2))?;

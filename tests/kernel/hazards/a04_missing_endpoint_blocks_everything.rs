@@ -1,8 +1,6 @@
 //! A4: an endpoint that one generation lacks blocks everything: no generation takes over, none is
 //! gone back to, and no port can ever be taken out of a service.
 
-use std::net::SocketAddr;
-
 use anyhow::{Result, ensure};
 use serde_json::Value;
 use synflip_bed::{
@@ -12,7 +10,7 @@ use synflip_bed::{
 };
 
 use crate::{
-    black_box::{Operate as _, PATIENCE, ask, ask_at, works},
+    black_box::{Operate as _, PATIENCE, ask, ask_at, second_port},
     safe_if,
     verdict::{Verdict, hazard},
 };
@@ -45,12 +43,12 @@ fn a04b_no_refresh_without_each_endpoint() -> Result<()> {
         let net = &fixture.net;
         let a1 = working(&fixture, &fixture.spec(1, 1))?;
         let _a2 = fixture.start(&fixture.spec(2, 1).joins("gen1"))?;
-        let b = fixture.start(&Spec::new(3, other(&fixture), 1).joins("gen1"))?;
+        let b = fixture.start(&Spec::new(3, second_port(&fixture.net), 1).joins("gen1"))?;
         fixture
             .agent
             .wait_until("all are in the table", |service| {
-                let asked =
-                    ask(net, 8, PATIENCE).and_then(|_| ask_at(net, other(&fixture), 1, PATIENCE));
+                let asked = ask(net, 8, PATIENCE)
+                    .and_then(|_| ask_at(net, second_port(&fixture.net), 1, PATIENCE));
                 let listeners = service["generations"][0]["listeners"].as_array();
                 let selected = |listener: &Value| listener["selected"].as_u64() > Some(0);
                 asked.is_ok()
@@ -125,26 +123,17 @@ fn a04d_no_endpoint_can_be_dropped() -> Result<()> {
     })
 }
 
-/// The other port.
-fn other(fixture: &Fixture) -> SocketAddr {
-    let mut address = fixture.net.address;
-    address.set_port(address.port() + 1);
-    address
-}
-
 /// A generation with two ports.
 fn both(fixture: &Fixture, number: u32) -> Spec {
     let mut spec = fixture.spec(number, 2);
-    spec.listen.push(other(fixture));
+    spec.listen.push(second_port(&fixture.net));
     spec
 }
 
 /// Starts a server, and waits until its generation works.
 fn working(fixture: &Fixture, spec: &Spec) -> Result<Generation> {
     let server = fixture.start(spec)?;
-    fixture
-        .agent
-        .wait_until("it works", |service| works(service, &server.name))?;
+    fixture.agent.wait_works(&server.name)?;
     Ok(server)
 }
 
@@ -161,7 +150,7 @@ fn ends_with_hold(fixture: &Fixture) -> Result<Verdict> {
 }
 
 fn nobody_hangs(fixture: &Fixture) -> Result<Verdict> {
-    let answers = ask_at(&fixture.net, other(fixture), 5, 500 * MS)?;
+    let answers = ask_at(&fixture.net, second_port(&fixture.net), 5, 500 * MS)?;
     safe_if!(
         answers.hung == 0,
         "of 5 clients of the port that nobody has {} hang after the hold time",

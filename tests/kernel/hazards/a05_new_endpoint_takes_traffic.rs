@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use synflip_bed::{Fixture, product::Spec, wait::SECOND};
 
 use crate::{
-    black_box::{Operate as _, PATIENCE, ask, works},
+    black_box::{Operate as _, PATIENCE, ask},
     peer::{Peer, listen, register},
     safe_if,
     verdict::{Verdict, hazard},
@@ -40,9 +40,7 @@ fn overlap(wide: &str, narrow: &str) -> Result<Verdict> {
     let at =
         |ip: &str| -> Result<SocketAddr> { Ok(format!("{ip}:{}", net.address.port()).parse()?) };
     let old = fixture.start(&Spec::new(1, at(wide)?, 2))?;
-    fixture
-        .agent
-        .wait_until("gen1 works", |service| works(service, "gen1"))?;
+    fixture.agent.wait_works("gen1")?;
     let before = ask(net, 20, PATIENCE)?;
     ensure!(before.from(1) == 20, "{before:?}");
 

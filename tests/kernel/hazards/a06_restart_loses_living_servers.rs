@@ -11,7 +11,7 @@ use synflip_bed::{
 };
 
 use crate::{
-    black_box::{Operate as _, PATIENCE, adopted, ask, works},
+    black_box::{Operate as _, PATIENCE, ask, works},
     safe_if,
     verdict::{Verdict, hazard},
 };
@@ -22,7 +22,8 @@ fn a06_a_restart_loses_living_servers() -> Result<()> {
         let store = Arc::new(Store::new()?);
         let setup = Setup::new().agent_args(&["--hold", "2"]).store(&store);
         let mut fixture = setup.start()?;
-        let _old = adopted(&fixture, &fixture.spec(1, 2))?;
+        let _old = fixture.adopted(&fixture.spec(1, 2))?;
+        fixture.agent.wait_works("gen1")?;
         let _new = fixture.start(&fixture.spec(2, 2))?;
         let before = ask(&fixture.net, 20, PATIENCE)?;
         ensure!(before.from(1) == 20, "{before:?}");

@@ -16,7 +16,7 @@ use synflip_bed::{
 };
 
 use crate::{
-    black_box::{Operate as _, works},
+    black_box::Operate as _,
     peer::{Peer, listen, register},
     safe_if,
     verdict::{Verdict, hazard},
@@ -35,7 +35,7 @@ fn a10_a_refused_listener_loses_syns() -> Result<()> {
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 4000));
         let server = fixture.start(&Spec::new(1, address, 2))?;
         let agent = &fixture.agent;
-        agent.wait_until("gen1 works", |service| works(service, &server.name))?;
+        agent.wait_works(&server.name)?;
 
         let to = SocketAddr::new(raw::flood::server(Family::V4), address.port());
         let flood = Flood::start(&net.server, to, 1_000_000_000, SOON)?;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use synflip_bed::{Fixture, wait::SECOND};
 
 use crate::{
-    black_box::{Operate as _, ask, works},
+    black_box::{Operate as _, ask},
     safe_if,
     verdict::{Verdict, hazard},
 };
@@ -15,9 +15,7 @@ fn a15_a_listener_without_an_accept_loop_is_a_black_hole() -> Result<()> {
         let fixture = Fixture::new()?;
         let spec = fixture.spec(1, 4).program("synflip-hazard-server");
         let _server = fixture.start(&spec.args(&["--accept-from", "1"]))?;
-        fixture
-            .agent
-            .wait_until("gen1 works", |s| works(s, "gen1"))?;
+        fixture.agent.wait_works("gen1")?;
         // What is queued before it is noticed is served later.
         let answers = ask(&fixture.net, 24, 4 * SECOND)?;
         safe_if!(

@@ -10,7 +10,7 @@ use synflip_bed::{
 };
 
 use crate::{
-    black_box::{Operate as _, works},
+    black_box::{Operate as _, second_port},
     peer::{Peer, listen, register},
     safe_if,
     verdict::{Verdict, hazard},
@@ -23,9 +23,7 @@ fn a16_a_registration_that_fails_half_way() -> Result<()> {
         let known = listen(&fixture.net, fixture.net.address, 2, 128)?;
         let mut server = Peer::connect(&fixture.agent)?;
         server.join("web", "gen1", &known)?;
-        fixture
-            .agent
-            .wait_until("gen1 works", |s| works(s, "gen1"))?;
+        fixture.agent.wait_works("gen1")?;
         drop(server);
         fixture.agent.wait_until("its process is gone", |service| {
             service["generations"][0]["pids"]
@@ -35,9 +33,7 @@ fn a16_a_registration_that_fails_half_way() -> Result<()> {
 
         // It comes back with its listeners and one that cannot be registered: it is another
         // service's.
-        let mut other = fixture.net.address;
-        other.set_port(other.port() + 1);
-        let taken = listen(&fixture.net, other, 1, 128)?;
+        let taken = listen(&fixture.net, second_port(&fixture.net), 1, 128)?;
         let mut owner = Peer::connect(&fixture.agent)?;
         owner.join("other", "gen1", &taken)?;
         let mut all = known;

@@ -11,7 +11,7 @@ use synflip_bed::{
 };
 
 use crate::{
-    black_box::{Operate as _, works},
+    black_box::Operate as _,
     peer::{Peer, listen},
     safe_if,
     verdict::{Verdict, hazard},
@@ -26,16 +26,12 @@ fn a17_a_parent_dies_and_its_children_accept() -> Result<()> {
         listeners[0].set_nonblocking(false)?;
         let mut parent = Peer::connect(&fixture.agent)?;
         parent.join("web", "gen1", &listeners)?;
-        fixture
-            .agent
-            .wait_until("gen1 works", |s| works(s, "gen1"))?;
+        fixture.agent.wait_works("gen1")?;
         let _new = fixture.start(&fixture.spec(2, 2))?;
         // Somebody waits in its queue when the parent dies.
         let waiting = fixture.net.clients(2)?;
         drop(parent);
-        fixture
-            .agent
-            .wait_until("gen2 works", |s| works(s, "gen2"))?;
+        fixture.agent.wait_works("gen2")?;
         wait::pause(500 * MS);
         let listener = listeners.remove(0);
         let blocks = || !fcntl_getfl(listener.as_fd()).is_ok_and(|f| f.contains(OFlags::NONBLOCK));

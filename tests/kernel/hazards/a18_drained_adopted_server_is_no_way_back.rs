@@ -7,7 +7,7 @@ use synflip_bed::{
 };
 
 use crate::{
-    black_box::{Operate as _, PATIENCE, adopted, ask, works},
+    black_box::{Operate as _, PATIENCE, ask},
     safe_if,
     verdict::{Verdict, hazard},
 };
@@ -16,11 +16,9 @@ use crate::{
 fn a18_after_a_flip_the_adopted_old_server_is_lost_as_a_way_back() -> Result<()> {
     hazard("A18", || {
         let fixture = Fixture::new()?;
-        let _old = adopted(&fixture, &fixture.spec(1, 2))?;
-        fixture
-            .agent
-            .wait_until("gen1 works", |s| works(s, "gen1"))?;
-        let new = adopted(&fixture, &fixture.spec(2, 2))?;
+        let _old = fixture.adopted(&fixture.spec(1, 2))?;
+        fixture.agent.wait_works("gen1")?;
+        let new = fixture.adopted(&fixture.spec(2, 2))?;
         fixture.agent.told(&["flip", "--to", "gen2", "--json"])?;
         new.kill()?;
         // Noticed within a second, as it would be of a server that links the helper.

@@ -11,7 +11,7 @@ use synflip_bed::{
 
 use crate::{
     bare::Bare,
-    black_box::{Operate as _, PATIENCE, ask_at, works},
+    black_box::{Operate as _, PATIENCE, ask_at},
     safe_if,
     verdict::{Verdict, hazard},
 };
@@ -22,29 +22,16 @@ fn a19_an_adopted_server_that_changes_its_own_listeners() -> Result<()> {
         let fixture = Fixture::new()?;
         // A server whose process is this one.
         let mut server = Bare::plain(&fixture.net, ADDRESS, 4)?;
-        let (pid, listen) = (process::id().to_string(), ADDRESS.to_string());
-        let args = [
-            "adopt",
-            "--service",
-            "web",
-            "--generation",
-            "gen1",
-            "--pid",
-            &pid,
-        ];
-        let cli = fixture
-            .agent
-            .tried(&[&args[..], &["--listen", &listen]].concat())?;
+        let listen = ["--listen", &ADDRESS.to_string()];
+        let cli = fixture.agent.adopt(process::id(), "gen1", &listen)?;
         ensure!(cli.code == 0, "{cli:?}");
-        let works = fixture
-            .agent
-            .wait_until("gen1 works", |s| works(s, "gen1"))?;
+        let service = fixture.agent.wait_works("gen1")?;
         ensure!(
-            works["generations"][0]["listeners"]
+            service["generations"][0]["listeners"]
                 .as_array()
                 .map(Vec::len)
                 == Some(4),
-            "{works:#}"
+            "{service:#}"
         );
         server.close(3);
         server.close(2);

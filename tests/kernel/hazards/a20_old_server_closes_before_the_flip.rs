@@ -11,7 +11,7 @@ use synflip_bed::{
 };
 
 use crate::{
-    black_box::{PATIENCE, adopted, ask},
+    black_box::{Operate as _, PATIENCE, ask},
     safe_if,
     verdict::{Verdict, hazard},
 };
@@ -20,8 +20,9 @@ use crate::{
 fn a20_the_old_server_is_stopped_gracefully_before_the_flip() -> Result<()> {
     hazard("A20", || {
         let fixture = Fixture::new()?;
-        let old = adopted(&fixture, &fixture.spec(1, 2))?;
-        let _new = adopted(&fixture, &fixture.spec(2, 2))?;
+        let old = fixture.adopted(&fixture.spec(1, 2))?;
+        fixture.agent.wait_works("gen1")?;
+        let _new = fixture.adopted(&fixture.spec(2, 2))?;
         // A client that takes its time keeps the old process alive.
         let address = fixture.net.address;
         let connect = || TcpStream::connect_timeout(&address, SOON);

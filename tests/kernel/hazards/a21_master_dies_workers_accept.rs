@@ -8,14 +8,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 use synflip_bed::{
     Setup,
     wait::{self, SECOND},
 };
 
 use crate::{
-    black_box::{Operate as _, works},
+    black_box::Operate as _,
+    peer::listen,
     safe_if,
     verdict::{Verdict, hazard},
 };
@@ -24,16 +25,10 @@ use crate::{
 fn a21_a_killed_master_with_living_workers() -> Result<()> {
     hazard("A21", || {
         let fixture = Setup::new().agent_args(&["--hold", HOLD]).start()?;
-        let address = fixture.net.address;
         // The worker is this process, which accepts as long as the test lasts.
-        let listener = fixture.net.server.run(|| -> Result<Socket> {
-            let kind = Type::STREAM;
-            let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
-            socket.set_reuse_port(true)?;
-            socket.bind(&address.into())?;
-            socket.listen(128)?;
-            Ok(socket)
-        })?;
+        let mut opened = listen(&fixture.net, fixture.net.address, 1, 128)?;
+        let listener = Socket::from(opened.pop().context("a listener")?);
+        listener.set_nonblocking(false)?;
         let worker = listener.try_clone()?;
         thread::spawn(move || while worker.accept().is_ok() {});
         // The master has the same listener, and accepts nothing.
@@ -45,21 +40,9 @@ fn a21_a_killed_master_with_living_workers() -> Result<()> {
             .spawn(sleep.arg("60").stdin(Stdio::null()));
         listener.set_cloexec(true)?;
         let mut master = master.context("start the master")?;
-        let pid = master.id().to_string();
-        let args = [
-            "adopt",
-            "--service",
-            "web",
-            "--generation",
-            "gen1",
-            "--pid",
-            &pid,
-        ];
-        let cli = fixture.agent.tried(&args)?;
+        let cli = fixture.agent.adopt(master.id(), "gen1", &[])?;
         ensure!(cli.code == 0, "{cli:?}");
-        fixture
-            .agent
-            .wait_until("gen1 works", |s| works(s, "gen1"))?;
+        fixture.agent.wait_works("gen1")?;
         master.kill()?;
         master.wait()?;
         wait::pause(HOLD.parse::<u32>()? * SECOND + Duration::from_millis(1500));

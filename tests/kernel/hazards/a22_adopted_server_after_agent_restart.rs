@@ -4,7 +4,7 @@ use anyhow::Result;
 use synflip_bed::{Fixture, wait};
 
 use crate::{
-    black_box::{Operate as _, adopted, works},
+    black_box::Operate as _,
     safe_if,
     verdict::{Verdict, hazard},
 };
@@ -13,10 +13,8 @@ use crate::{
 fn a22_a_flip_away_from_an_adopted_generation_after_a_restart_of_the_agent() -> Result<()> {
     hazard("A22", || {
         let mut fixture = Fixture::new()?;
-        let _old = adopted(&fixture, &fixture.spec(1, 2))?;
-        fixture
-            .agent
-            .wait_until("gen1 works", |s| works(s, "gen1"))?;
+        let _old = fixture.adopted(&fixture.spec(1, 2))?;
+        fixture.agent.wait_works("gen1")?;
         let _new = fixture.start(&fixture.spec(2, 2))?;
         fixture.restart_agent()?;
         // The new one has to come back first; until then it is refused.

@@ -11,7 +11,7 @@ use synflip_bed::{
 };
 
 use crate::{
-    black_box::{Operate as _, adopted, works},
+    black_box::Operate as _,
     safe_if,
     verdict::{Verdict, hazard},
 };
@@ -21,22 +21,20 @@ fn a23_relayed_connections_die_with_an_orderly_stop_of_the_agent() -> Result<()>
     hazard("A23", || {
         let mut fixture = Setup::new().agent_args(&["--no-migration"]).start()?;
         let spec = fixture.spec(1, 2).arg("--stop-accepting");
-        let old = adopted(&fixture, &spec)?;
+        let old = fixture.adopted(&spec)?;
         let address = fixture.net.address;
         let connect = || TcpStream::connect_timeout(&address, SOON);
         let clients = fixture.net.client.run(|| {
             let all: Result<Vec<_>, _> = (0..CLIENTS).map(|_| connect()).collect();
             all.context("connect")
         })?;
-        let new = adopted(&fixture, &fixture.spec(2, 2))?;
+        let new = fixture.adopted(&fixture.spec(2, 2))?;
         // For each of them the agent connects to the server that lives.
         let sockets = format!("/proc/{}/fd", new.pid());
         let open = || fs::read_dir(&sockets).map_or(0, Iterator::count);
         let before = open();
         old.kill()?;
-        fixture
-            .agent
-            .wait_until("gen2 works", |s| works(s, "gen2"))?;
+        fixture.agent.wait_works("gen2")?;
         wait::until("they come to gen2", SOON, || open() >= before + CLIENTS)?;
         fixture.agent.kill(Signal::TERM)?;
         let mut lost = 0;

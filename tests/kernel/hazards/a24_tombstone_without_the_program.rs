@@ -1,7 +1,6 @@
 //! A24: a tombstone takes connections as soon as the program does not select, and nobody watches.
 
 use anyhow::{Context as _, Result, ensure};
-use socket2::{Domain, Protocol, Socket, Type};
 use synflip_bed::{
     Family, Setup, detach_program,
     wait::{self, MS, SECOND, SOON},
@@ -9,6 +8,7 @@ use synflip_bed::{
 
 use crate::{
     black_box::{Operate as _, ask, first},
+    peer::listen,
     safe_if,
     verdict::{Verdict, hazard},
 };
@@ -29,14 +29,9 @@ fn a24_a_tombstone_is_a_black_hole_when_the_program_is_gone() -> Result<()> {
         // Whatever is said to the agent now would have it look.
         wait::pause(500 * MS);
         // Any member of the group may do that: here one that listens for a moment only.
-        fixture.net.server.run(|| -> Result<()> {
-            let member = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
-            member.set_reuse_port(true)?;
-            member.bind(&fixture.net.address.into())?;
-            member.listen(1)?;
+        for member in listen(&fixture.net, fixture.net.address, 1, 1)? {
             detach_program(&member).context("detach the program")?;
-            Ok(())
-        })?;
+        }
         let answers = ask(&fixture.net, CLIENTS, 3 * SECOND)?;
         ensure!(!answers.by.is_empty(), "nobody answers at all: {answers:?}");
         safe_if!(

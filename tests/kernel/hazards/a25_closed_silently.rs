@@ -9,7 +9,7 @@ use synflip_bed::{
 };
 
 use crate::{
-    black_box::{Operate as _, works},
+    black_box::Operate as _,
     peer::{Peer, listen},
     safe_if,
     verdict::{Verdict, hazard},
@@ -22,9 +22,7 @@ fn a25_an_old_server_that_closes_silently_while_its_connection_lives() -> Result
         let listeners = listen(&fixture.net, fixture.net.address, 2, 128)?;
         let mut old = Peer::connect(&fixture.agent)?;
         old.join("web", "gen1", &listeners)?;
-        fixture
-            .agent
-            .wait_until("gen1 works", |s| works(s, "gen1"))?;
+        fixture.agent.wait_works("gen1")?;
         let queued = fixture.net.clients(CLIENTS)?;
         let _new = fixture.start(&fixture.spec(2, 2))?;
         let flip = fixture

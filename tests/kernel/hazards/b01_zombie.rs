@@ -9,7 +9,7 @@ use synflip_bed::{
 };
 
 use crate::{
-    black_box::Operate as _,
+    black_box::{Operate as _, second_port},
     safe_if,
     verdict::{Verdict, hazard},
 };
@@ -18,8 +18,7 @@ use crate::{
 fn b01_the_zombie() -> Result<()> {
     hazard("B1", || {
         let mut fixture = Fixture::new()?;
-        let mut other = fixture.net.address;
-        other.set_port(other.port() + 1);
+        let other = second_port(&fixture.net);
         let on_other = |number| Spec::new(number, other, 1);
         let _a = fixture.start(&fixture.spec(1, 1))?;
         let b = fixture.start(&on_other(1).joins("gen1"))?;

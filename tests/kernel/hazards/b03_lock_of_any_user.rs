@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process_group};
 use synflip_bed::{
     Fixture,
+    product::NOBODY,
     wait::{self, MS},
 };
 
@@ -69,5 +70,3 @@ fn last_line(result: Result<()>) -> String {
         .map_or_else(String::new, |error| format!("{error:#}"));
     text.lines().last().unwrap_or_default().to_owned()
 }
-
-const NOBODY: u32 = 65534;

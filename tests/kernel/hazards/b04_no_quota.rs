@@ -1,14 +1,10 @@
 //! B4: one user's connections lock everybody out.
 
-use std::{
-    fs::{self, Permissions},
-    os::unix::{fs::PermissionsExt as _, net::UnixStream},
-    thread,
-};
+use std::{os::unix::net::UnixStream, thread};
 
 use anyhow::{Context as _, Result, anyhow};
 use rustix::{process::Uid, thread::set_thread_res_uid};
-use synflip_bed::Fixture;
+use synflip_bed::{Fixture, product::NOBODY};
 
 use crate::{
     black_box::Operate as _,
@@ -21,13 +17,10 @@ fn b04_no_quota_by_uid() -> Result<()> {
     hazard("B4", || {
         let fixture = Fixture::new()?;
         let socket = fixture.agent.socket();
-        let dir = socket.parent().context("a socket is in a directory")?;
-        fs::set_permissions(dir, Permissions::from_mode(0o755))?;
-        // As if nobody were in the socket's group.
-        fs::set_permissions(&socket, Permissions::from_mode(0o666))?;
+        fixture.agent.admit_everybody()?;
         let idle = thread::scope(|scope| {
             let crowd = scope.spawn(|| -> Result<Vec<UnixStream>> {
-                let nobody = Uid::from_raw(65534);
+                let nobody = Uid::from_raw(NOBODY);
                 // The system call is about this thread alone.
                 set_thread_res_uid(nobody, nobody, nobody).context("become nobody")?;
                 let connect = |_| UnixStream::connect(&socket).context("connect");

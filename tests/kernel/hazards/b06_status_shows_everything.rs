@@ -1,14 +1,13 @@
 //! B6: who may talk to the agent sees every service's processes.
 
-use std::{
-    fs::{self, Permissions},
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
-    process::Command,
-};
+use std::{fs, os::unix::process::CommandExt as _, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use synflip_bed::{Fixture, product::program};
+use synflip_bed::{
+    Fixture,
+    product::{NOBODY, program},
+};
 
 use crate::{
     black_box::first,
@@ -23,8 +22,7 @@ fn b06_status_shows_every_services_pids_to_everyone() -> Result<()> {
         let server = first(&fixture, &[])?;
         let socket = fixture.agent.socket();
         let dir = socket.parent().context("a socket is in a directory")?;
-        fs::set_permissions(dir, Permissions::from_mode(0o755))?;
-        fs::set_permissions(&socket, Permissions::from_mode(0o666))?;
+        fixture.agent.admit_everybody()?;
         // Where another user may execute it.
         let synflip = dir.join("synflip");
         fs::copy(program("synflip")?, &synflip).context("copy the program")?;
@@ -32,8 +30,8 @@ fn b06_status_shows_every_services_pids_to_everyone() -> Result<()> {
             .args(["status", "--json"])
             .env("SYNFLIP_SOCKET", &socket)
             .current_dir("/")
-            .uid(65534)
-            .gid(65534)
+            .uid(NOBODY)
+            .gid(NOBODY)
             .output()
             .context("run synflip as nobody")?;
         // A refusal is one way to mend it.

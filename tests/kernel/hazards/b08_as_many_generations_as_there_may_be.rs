@@ -1,6 +1,6 @@
 //! B8: a service with as many generations as there may be does not survive a restart of the agent.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use synflip_bed::{
     Fixture,
     wait::{self, SECOND},
@@ -40,7 +40,7 @@ fn b08_64_generations_and_a_restart_of_the_agent() -> Result<()> {
             .lines()
             .rev()
             .find(|line| line.contains("generations"))
-            .context("the agent says nothing of generations")?;
+            .unwrap_or("the agent says nothing of them");
         safe_if!(
             all.is_ok(),
             "{back} of {GENERATIONS} generations come back: {refused}"

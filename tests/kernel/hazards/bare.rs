@@ -20,7 +20,7 @@ use synflip_bed::{
 };
 
 use crate::{
-    black_box::{Operate as _, works},
+    black_box::Operate as _,
     peer::{Message, Peer, listen},
 };
 
@@ -43,9 +43,7 @@ impl Bare {
             loops: opened.into_iter().map(accepting).collect(),
             _session: Some(Background::new(move |stop| session(peer, stop))),
         };
-        fixture
-            .agent
-            .wait_until("the first generation works", |service| works(service, name))?;
+        fixture.agent.wait_works(name)?;
         Ok(bare)
     }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use synflip_bed::{
     Fixture, Network,
     network::{REQUEST, generation_of},
-    product::{Agent, Cli, Generation, Spec},
+    product::{Agent, Cli, Generation},
     wait::{self, MS, SECOND, SOON},
 };
 
@@ -26,6 +26,10 @@ pub(crate) trait Operate {
     fn look(&self) -> Result<Value>;
     /// Waits until the only service is as wanted.
     fn wait_until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value>;
+    /// Waits until new connections go to a generation.
+    fn wait_works(&self, generation: &str) -> Result<Value> {
+        self.wait_until(&format!("{generation} works"), |s| works(s, generation))
+    }
 }
 
 impl Operate for Agent {
@@ -62,32 +66,16 @@ pub(crate) fn works(service: &Value, generation: &str) -> bool {
     service["working"] == generation
 }
 
+/// The address of a second port.
+pub(crate) fn second_port(net: &Network) -> SocketAddr {
+    SocketAddr::new(net.address.ip(), net.address.port() + 1)
+}
+
 /// Starts a server that links the helper, and waits until its generation works.
 pub(crate) fn first(fixture: &Fixture, args: &[&str]) -> Result<Generation> {
     let first = fixture.start(&fixture.spec(1, 2).args(args))?;
-    let name = first.name.clone();
-    fixture
-        .agent
-        .wait_until("the first generation works", |service| {
-            works(service, &name)
-        })?;
+    fixture.agent.wait_works(&first.name)?;
     Ok(first)
-}
-
-/// Starts a plain server and has it adopted as the generation of its name.
-pub(crate) fn adopted(fixture: &Fixture, spec: &Spec) -> Result<Generation> {
-    let server = fixture.net.plain(spec)?;
-    adopt(&fixture.agent, &server)?;
-    Ok(server)
-}
-
-/// Has a running server adopted as the generation of its name.
-pub(crate) fn adopt(agent: &Agent, server: &Generation) -> Result<()> {
-    let pid = server.pid().to_string();
-    let args = ["adopt", "--service", "web", "--pid", &pid, "--generation"];
-    let cli = agent.tried(&[args.as_slice(), &[&server.name]].concat())?;
-    ensure!(cli.code == 0, "{cli:?}");
-    Ok(())
 }
 
 /// What clients get that ask all at once.

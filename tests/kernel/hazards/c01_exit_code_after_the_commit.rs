@@ -18,9 +18,7 @@ fn c01_nothing_changed_after_a_commit() -> Result<()> {
         let _queued = fixture.net.clients(2)?;
         let _new = fixture.generation(2, &[])?;
         let flip = fixture.agent.begin(&["flip", "--to", "gen2"])?;
-        fixture
-            .agent
-            .wait_until("gen2 works", |service| works(service, "gen2"))?;
+        fixture.agent.wait_works("gen2")?;
         fixture.agent.kill(Signal::KILL)?;
         // An operator who asks again finds out; the old generation drains after all.
         fixture.restart_agent()?;

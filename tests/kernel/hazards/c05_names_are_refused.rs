@@ -11,18 +11,13 @@ fn c05_names_that_generations_have() -> Result<()> {
         let fixture = Fixture::new()?;
         let mut found = Findings::default();
         let mut servers = Vec::new();
-        let adopt = |pid: &str, name: &str| {
-            let args = ["adopt", "--service", "web", "--pid", pid, "--generation"];
-            fixture.agent.tried(&[args.as_slice(), &[name]].concat())
-        };
         for name in [
             "v1.2.3",
             "57151814536e3478dbfe6868ff1623f3b6ba6de8",
             "web@v1",
         ] {
             let server = fixture.net.plain(&fixture.spec(1, 1))?;
-            let pid = server.pid().to_string();
-            let adopted = adopt(&pid, name)?;
+            let adopted = fixture.agent.adopt(server.pid(), name, &[])?;
             if adopted.code != 0 {
                 ensure!(adopted.stderr.contains(name), "{adopted:?}");
                 found.unless(false, format!("{name} is refused"));
@@ -30,7 +25,7 @@ fn c05_names_that_generations_have() -> Result<()> {
             servers.push(server);
         }
         // No name, ever: who tries one has to be told what is.
-        let refused = adopt("1", "a/b")?;
+        let refused = fixture.agent.adopt(1, "a/b", &[])?;
         ensure!(refused.code != 0, "{refused:?}");
         let help = fixture.agent.tried(&["adopt", "--help"])?.stdout;
         for (what, text) in [("the refusal", refused.stderr), ("--help", help)] {

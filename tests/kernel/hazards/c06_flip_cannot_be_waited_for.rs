@@ -28,9 +28,7 @@ fn c06_a_flip_cannot_be_waited_for_again() -> Result<()> {
         let mut flip = fixture.agent.command(&["flip", "--to", "gen2"])?;
         flip.stdout(Stdio::piped()).stderr(Stdio::piped());
         let flip = flip.spawn().context("run synflip")?;
-        fixture
-            .agent
-            .wait_until("gen2 works", |service| works(service, "gen2"))?;
+        fixture.agent.wait_works("gen2")?;
         kill_process(Pid::from_child(&flip), Signal::INT).context("press Ctrl-C")?;
         let flip = Cli::from(flip.wait_with_output().context("wait for synflip")?);
         let told = format!("{}{}", flip.stdout, flip.stderr);

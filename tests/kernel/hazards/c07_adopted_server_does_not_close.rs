@@ -10,7 +10,7 @@ use synflip_bed::{
 };
 
 use crate::{
-    black_box::{Operate as _, adopted, works},
+    black_box::Operate as _,
     safe_if,
     verdict::{Verdict, hazard},
 };
@@ -19,10 +19,8 @@ use crate::{
 fn c07_the_readme_loses_what_an_adopted_server_has_accepted() -> Result<()> {
     hazard("C7", || {
         let fixture = Fixture::new()?;
-        let _old = adopted(&fixture, &fixture.spec(1, 1))?;
-        fixture
-            .agent
-            .wait_until("gen1 works", |service| works(service, "gen1"))?;
+        let _old = fixture.adopted(&fixture.spec(1, 1))?;
+        fixture.agent.wait_works("gen1")?;
         let address = fixture.net.address;
         let connect = || TcpStream::connect_timeout(&address, SOON);
         let mut accepted = fixture.net.client.run(connect).context("connect")?;
@@ -32,7 +30,7 @@ fn c07_the_readme_loses_what_an_adopted_server_has_accepted() -> Result<()> {
             listener["queued"] == 0
         };
         fixture.agent.wait_until("it is accepted", queued)?;
-        let _new = adopted(&fixture, &fixture.spec(2, 1))?;
+        let _new = fixture.adopted(&fixture.spec(2, 1))?;
         // In case that `adopt` returns before its server is known to be ready.
         fixture.agent.wait_until("gen2 is known", |service| {
             service["generations"]

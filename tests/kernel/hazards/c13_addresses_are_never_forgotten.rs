@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use synflip_bed::Fixture;
 
 use crate::{
-    black_box::{Operate as _, adopted, works},
+    black_box::Operate as _,
     safe_if,
     verdict::{Verdict, hazard},
 };
@@ -15,10 +15,8 @@ use crate::{
 fn c13_sixteen_addresses_in_a_services_life() -> Result<()> {
     hazard("C13", || {
         let fixture = Fixture::new()?;
-        let _first = adopted(&fixture, &fixture.spec(1, 1))?;
-        fixture
-            .agent
-            .wait_until("gen1 works", |service| works(service, "gen1"))?;
+        let _first = fixture.adopted(&fixture.spec(1, 1))?;
+        fixture.agent.wait_works("gen1")?;
         // Sixteen besides the one that it goes on with, one at a time.
         for number in 2..18_u16 {
             let ip = fixture.net.address.ip();
@@ -26,17 +24,8 @@ fn c13_sixteen_addresses_in_a_services_life() -> Result<()> {
             let mut spec = fixture.spec(number.into(), 1);
             spec.listen = vec![other];
             let server = fixture.net.plain(&spec)?;
-            let (name, pid) = (spec.name(), server.pid().to_string());
-            let args = [
-                "adopt",
-                "--service",
-                "web",
-                "--pid",
-                &pid,
-                "--generation",
-                &name,
-            ];
-            let adopted = fixture.agent.tried(&args)?;
+            let name = spec.name();
+            let adopted = fixture.agent.adopt(server.pid(), &name, &[])?;
             if adopted.code != 0 {
                 ensure!(adopted.stderr.contains("at most"), "{adopted:?}");
                 safe_if!(

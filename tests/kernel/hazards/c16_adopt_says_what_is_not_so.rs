@@ -5,20 +5,14 @@ use std::net::TcpListener;
 use anyhow::{Context as _, Result, ensure};
 use synflip_bed::Fixture;
 
-use crate::{
-    black_box::{Operate as _, adopted, works},
-    findings::Findings,
-    verdict::hazard,
-};
+use crate::{black_box::Operate as _, findings::Findings, verdict::hazard};
 
 #[test]
 fn c16_what_adopt_says() -> Result<()> {
     hazard("C16", || {
         let mut fixture = Fixture::new()?;
-        let server = adopted(&fixture, &fixture.spec(1, 2))?;
-        fixture
-            .agent
-            .wait_until("gen1 works", |service| works(service, "gen1"))?;
+        let server = fixture.adopted(&fixture.spec(1, 2))?;
+        fixture.agent.wait_works("gen1")?;
         let pid = server.pid().to_string();
         let mut found = Findings::default();
 
@@ -58,16 +52,7 @@ fn c16_what_adopt_says() -> Result<()> {
         );
 
         fixture.restart_agent()?;
-        let args = [
-            "adopt",
-            "--service",
-            "web",
-            "--generation",
-            "gen7",
-            "--pid",
-            &pid,
-        ];
-        let again = fixture.agent.tried(&args)?;
+        let again = fixture.agent.adopt(server.pid(), "gen7", &[])?;
         let service = fixture.agent.look()?;
         let names = service["generations"].as_array().context("generations")?;
         let is_so = names.iter().any(|generation| generation["name"] == "gen7");

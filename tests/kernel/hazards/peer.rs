@@ -3,8 +3,8 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, ErrorKind, Write as _},
-    net::{SocketAddr, TcpListener},
+    io::{ErrorKind, Write as _},
+    net::TcpListener,
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
@@ -14,8 +14,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
-use socket2::{Domain, Protocol, Socket, Type};
-use synflip_bed::{Network, product::Agent, wait::SOON};
+use synflip_bed::{product::Agent, wait::SOON};
+
+pub(crate) use synflip_bed::network::listen;
 
 /// A connection to the agent.
 #[derive(Debug)]
@@ -170,27 +171,6 @@ pub(crate) fn register(
         "generation": generation,
         "listeners": listeners,
     }))
-}
-
-/// Opens listeners on the servers' host, in non-blocking mode.
-pub(crate) fn listen(
-    net: &Network,
-    address: SocketAddr,
-    count: usize,
-    backlog: i32,
-) -> Result<Vec<TcpListener>> {
-    let open = || -> io::Result<TcpListener> {
-        let kind = Type::STREAM.nonblocking();
-        let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(backlog)?;
-        Ok(socket.into())
-    };
-    let opened = (0..count).map(|_| net.server.run(open));
-    opened
-        .collect::<io::Result<_>>()
-        .with_context(|| format!("listen on {address}"))
 }
 
 /// The version of the protocol that it speaks.

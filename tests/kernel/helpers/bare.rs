@@ -2,16 +2,17 @@
 //! wants it to.
 
 use std::{
-    io::{self, ErrorKind, Read as _, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     mem,
     net::{Shutdown, SocketAddr, TcpStream},
     os::fd::{AsFd as _, OwnedFd},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 use synflip_bed::{
     Fixture, Network,
+    network::listen,
     product::Agent,
     wait::{self, SOON},
 };
@@ -49,10 +50,10 @@ impl Bare {
         number: u32,
         listeners: usize,
     ) -> Result<Self> {
-        let opened = (0..listeners).map(|_| listener(net));
+        let opened = listen(net, net.address, listeners, BACKLOG)?;
         let mut bare = Self {
             number,
-            listeners: opened.collect::<Result<_>>()?,
+            listeners: opened.into_iter().map(Socket::from).collect(),
             session: Session::new(agent)?,
         };
         bare.join(net)?;
@@ -264,20 +265,6 @@ pub(crate) fn came_to(fixture: &Fixture, servers: &[&Bare]) -> Result<Vec<usize>
     })?;
     drop(clients);
     Ok(came)
-}
-
-fn listener(net: &Network) -> Result<Socket> {
-    let open = || -> io::Result<Socket> {
-        let domain = Domain::for_address(net.address);
-        let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&net.address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(socket)
-    };
-    net.server
-        .run(open)
-        .with_context(|| format!("listen on {}", net.address))
 }
 
 fn answer(mut stream: TcpStream, number: u32) -> Result<()> {

@@ -6,12 +6,10 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, ensure};
 use synflip_bed::{
     Fixture,
-    network::{REQUEST, receive},
+    network::{REQUEST, cookie, fast_open, receive},
     raw::{HalfOpen, Reply},
     wait::{self, SOON},
 };
-
-use super::fast_open::{cookie, fast_open};
 
 /// One connection at each point.
 pub(crate) struct Points {

@@ -1,4 +1,4 @@
-//! A link is as long as asked, and as bad.
+//! Promise: a link is as long as asked, and as bad.
 
 use std::{
     net::{TcpListener, TcpStream},

@@ -1,4 +1,4 @@
-//! The load counts every connection once, by what became of it.
+//! Promise: the load counts every connection once, by what became of it.
 
 use std::{
     io::{self, Read as _, Write as _},

@@ -1,4 +1,4 @@
-//! A client made of single segments does what it is told, when it is told.
+//! Promise: a client made of single segments does what it is told, when it is told.
 
 use std::net::SocketAddr;
 

@@ -3,32 +3,23 @@
 use anyhow::{Result, ensure};
 use synflip_bed::{Fixture, wait::SOON};
 
-use crate::helpers::refused::refused;
+use crate::helpers::refused;
 
 #[test]
 fn a_flip_goes_to_the_generation_that_was_named_or_nowhere() -> Result<()> {
     let fixture = Fixture::new()?;
+    let refused = |args: &[&str], text| refused::refused(&fixture.agent, args, text);
     let _first = fixture.first(&[])?;
+    refused(&["flip", "--to", "gen7"], "there is no generation \"gen7\"")?;
     refused(
-        &fixture.agent,
-        &["flip", "--to", "gen7"],
-        "there is no generation \"gen7\"",
-    )?;
-    refused(
-        &fixture.agent,
         &["flip", "--to", "gen1"],
         "is the working generation already",
     )?;
     refused(
-        &fixture.agent,
         &["flip", "--to", "gen1", "--service", "mail"],
         "there is no service",
     )?;
-    refused(
-        &fixture.agent,
-        &["rollback"],
-        "no generation to roll back to",
-    )?;
+    refused(&["rollback"], "no generation to roll back to")?;
     ensure!(fixture.agent.service()?.epoch == 1, "a refused flip counts");
 
     let _second = fixture.generation(2, &[])?;
@@ -42,7 +33,6 @@ fn a_flip_goes_to_the_generation_that_was_named_or_nowhere() -> Result<()> {
     fixture.wait_gone("gen1")?;
     // It is the newest, and working.
     refused(
-        &fixture.agent,
         &["flip", "--to", "latest"],
         "is the working generation already",
     )?;

@@ -11,24 +11,20 @@ use synflip_bed::{
 };
 use synflip_wire::{Client, ErrorCode, Phase, Reply, Request, Target};
 
-use crate::helpers::refused::{refused, same};
+use crate::helpers::refused::{self, same};
 
 #[test]
 fn a_generation_that_is_not_ready_gets_nothing() -> Result<()> {
     let fixture = Fixture::new()?;
+    let refused = |args: &[&str], text| refused::refused(&fixture.agent, args, text);
     let _first = fixture.first(&[])?;
     let load = fixture.net.load(16);
     load.more(100)?;
     let _second = fixture.generation(2, &["--never-ready"])?;
     load.more(scaled(2000).into())?;
     let before = fixture.agent.service()?;
+    refused(&["flip", "--to", "gen2"], "has not said that it is ready")?;
     refused(
-        &fixture.agent,
-        &["flip", "--to", "gen2"],
-        "has not said that it is ready",
-    )?;
-    refused(
-        &fixture.agent,
         &["flip", "--to", "latest"],
         "is the working generation already",
     )?;
@@ -59,6 +55,7 @@ fn a_generation_that_is_not_ready_gets_nothing() -> Result<()> {
 #[test]
 fn nobody_notices_the_death_of_a_generation_that_was_ready() -> Result<()> {
     let fixture = Fixture::new()?;
+    let refused = |args: &[&str], text| refused::refused(&fixture.agent, args, text);
     let _first = fixture.first(&[])?;
     let load = fixture.net.load(16);
     for number in [2, 3] {
@@ -68,11 +65,7 @@ fn nobody_notices_the_death_of_a_generation_that_was_ready() -> Result<()> {
         dying.signal(Signal::KILL)?;
         let name = dying.name.clone();
         fixture.wait_gone(&name)?;
-        refused(
-            &fixture.agent,
-            &["flip", "--to", &name],
-            "there is no generation",
-        )?;
+        refused(&["flip", "--to", &name], "there is no generation")?;
         ensure!(
             code_of(&fixture, &name)? == ErrorCode::NoSuchGeneration,
             "another code"

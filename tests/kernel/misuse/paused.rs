@@ -1,13 +1,12 @@
-//! A server shuts its listeners down and listens again, as some do to pause: nobody's descriptor
-//! keeps a listener from that.
+//! Promise: nothing is lost when a server shuts its listeners down and listens again, as some do
+//! to pause: nobody's descriptor keeps a listener from that.
 
 use anyhow::{Result, ensure};
-use synflip_bed::{Family, Line, Setup, capability};
+use synflip_bed::{Family, Line, Setup, capability, network::FAST_OPEN};
 use synflip_wire::Event;
 
 use crate::helpers::{
     bare::{ASKED, Bare, came_to},
-    fast_open::FAST_OPEN,
     points::Points,
 };
 

@@ -1,4 +1,5 @@
-//! Any member of a reuseport group may give it another program, or take it away.
+//! Promise: nothing is lost when a member of the reuseport group gives it another program, or takes
+//! it away, as any may: the next flip brings it back.
 
 use anyhow::{Context as _, Result, ensure};
 use synflip_bed::{

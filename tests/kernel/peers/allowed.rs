@@ -1,4 +1,4 @@
-//! Who may do what: the mode of the socket lets a user in, the owner of a service changes it.
+//! Promise: the mode of the socket lets a user in, the owner of a service changes it.
 
 use std::{
     fs::{self, Permissions},

@@ -1,4 +1,4 @@
-//! Peers that take more than their share.
+//! Promise: peers that take more than their share are refused, with a word.
 
 use std::{
     net::SocketAddr,

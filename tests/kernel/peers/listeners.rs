@@ -1,4 +1,5 @@
-//! Descriptors that are no listeners which can be steered, each with what is wrong with it.
+//! Promise: descriptors that are no listeners which can be steered are refused, each with what is
+//! wrong with it.
 
 use std::{
     fs::File,

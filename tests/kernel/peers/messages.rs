@@ -1,4 +1,4 @@
-//! What is no message at all, or comes in pieces.
+//! Promise: what comes in pieces is understood, and what is no message at all is answered once.
 
 use std::{
     fs::File,

@@ -1,4 +1,4 @@
-//! Peers that keep the agent waiting.
+//! Promise: peers that keep the agent waiting are disconnected, and cost the others nothing.
 
 use std::{
     io::Write as _,

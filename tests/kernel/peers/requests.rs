@@ -1,4 +1,4 @@
-//! Requests that are understood, and do not fit.
+//! Promise: requests that are understood, and do not fit, are refused, and the connection goes on.
 
 use std::{net::TcpStream, os::fd::AsFd as _};
 

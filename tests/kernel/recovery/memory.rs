@@ -1,4 +1,4 @@
-//! An agent that comes back knows what the one before it knew.
+//! Promise: an agent that comes back knows what the one before it knew.
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;

@@ -1,5 +1,5 @@
-//! What a service leaves behind whose processes and agent are all gone, and what else may be
-//! where its pins are: a fresh start trips over nothing.
+//! Promise: a fresh start trips over nothing: neither over what a service leaves behind whose
+//! processes and agent are all gone, nor over what else may be where its pins are.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The agent dies at random instants of flips, again and again.
+//! Promise: at whatever instants of flips the agent dies, again and again, nothing is lost.
 
 use std::time::Duration;
 

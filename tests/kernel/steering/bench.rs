@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::Read as _,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     os::fd::AsFd as _,
     sync::OnceLock,
     time::Duration,
@@ -172,19 +172,12 @@ pub(super) fn variant() -> Result<Variant> {
 
 /// Any port of the loopback.
 pub(super) fn any(family: Family) -> SocketAddr {
-    let loopback: IpAddr = match family {
-        Family::V4 => Ipv4Addr::LOCALHOST.into(),
-        Family::V6 => Ipv6Addr::LOCALHOST.into(),
-    };
-    SocketAddr::new(loopback, 0)
+    SocketAddr::new(family.loopback(), 0)
 }
 
 fn listener(address: SocketAddr) -> Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into()).context("bind")?;
     socket.listen(1024)?;

@@ -1,4 +1,4 @@
-//! Every run of the program is counted once, by what came of it.
+//! Promise: every run of the program is counted once, by what came of it.
 
 use std::{io::Read as _, time::Duration};
 

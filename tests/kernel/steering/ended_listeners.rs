@@ -1,4 +1,5 @@
-//! What happens to the share of a listener that the published table has and that has ended?
+//! Promise: the share of a listener that the published table has and that has ended goes to its
+//! siblings.
 
 use std::net::{Shutdown, SocketAddr};
 

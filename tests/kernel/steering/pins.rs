@@ -1,4 +1,4 @@
-//! What is refused, and then changes nothing: tables with dead slots, maps of another making.
+//! Promise: tables with dead slots, and maps of another making, are refused, which changes nothing.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! How a table is followed: in equal shares, and by all endpoints from one moment on.
+//! Promise: a table is followed in equal shares, and by all endpoints from one moment on.
 
 use std::{collections::BTreeMap, io, net::TcpStream, thread};
 

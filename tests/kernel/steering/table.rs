@@ -1,4 +1,4 @@
-//! Each listener of the published table gets connections, and no other.
+//! Promise: each listener of the published table gets connections, and no other.
 
 use anyhow::{Result, ensure};
 use synflip_bed::Family;

@@ -1,7 +1,8 @@
 //! How does a test ask an agent for something? As operators do, or over its socket.
 
 use std::{
-    os::unix::process::CommandExt as _,
+    fs::{self, Permissions},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     process::{Command, Output, Stdio},
 };
 
@@ -100,6 +101,29 @@ impl Agent {
         all.extend(args);
         let cli = self.succeed(&all)?;
         serde_json::from_str(&cli.stdout).context("read the output of flip --json")
+    }
+
+    /// Has a running process adopted as a generation of `web`.
+    ///
+    /// # Errors
+    ///
+    /// When the command cannot be started; its exit code is part of the answer.
+    pub fn adopt(&self, pid: u32, generation: &str, args: &[&str]) -> Result<Cli> {
+        let pid = pid.to_string();
+        let all = ["adopt", "--service=web", "--generation", generation];
+        self.cli(&[&all[..], &["--pid", &pid], args].concat())
+    }
+
+    /// Lets every user of the machine reach its socket, as if all were in the socket's group.
+    ///
+    /// # Errors
+    ///
+    /// When the modes cannot be changed.
+    pub fn admit_everybody(&self) -> Result<()> {
+        let socket = self.socket();
+        let dir = socket.parent().context("a socket is in a directory")?;
+        fs::set_permissions(dir, Permissions::from_mode(0o755))?;
+        fs::set_permissions(&socket, Permissions::from_mode(0o666)).context("open the socket")
     }
 
     /// Its status, as `status --json` shows it: without the command, which tests that wait for

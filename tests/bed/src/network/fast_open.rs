@@ -2,19 +2,22 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result, ensure};
-use synflip_bed::{
-    Network,
-    network::REQUEST,
+use super::{Network, REQUEST};
+use crate::{
     raw::{HalfOpen, Reply, SynOptions},
     wait::SOON,
 };
+use anyhow::{Context as _, Result, ensure};
 
 /// On the server's side (2), and for listeners which do not ask for it (0x400).
-pub(crate) const FAST_OPEN: (&str, &str) = ("net.ipv4.tcp_fastopen", "1026");
+pub const FAST_OPEN: (&str, &str) = ("net.ipv4.tcp_fastopen", "1026");
 
-/// The cookie that the host gives its clients' network.
-pub(crate) fn cookie(net: &Network) -> Result<(SocketAddr, Vec<u8>)> {
+/// The cookie that the host gives its clients' network, and the address that asked for it.
+///
+/// # Errors
+///
+/// When there is none, or no raw client.
+pub fn cookie(net: &Network) -> Result<(SocketAddr, Vec<u8>)> {
     let from = net.fresh();
     let mut asking = begin(net, from, Vec::new(), &[])?;
     let cookie = asking
@@ -26,7 +29,11 @@ pub(crate) fn cookie(net: &Network) -> Result<(SocketAddr, Vec<u8>)> {
 }
 
 /// A SYN with the request, which the server takes at once.
-pub(crate) fn fast_open(net: &Network, (from, cookie): &(SocketAddr, Vec<u8>)) -> Result<HalfOpen> {
+///
+/// # Errors
+///
+/// When there is no SYN-ACK, or no raw client.
+pub fn fast_open(net: &Network, (from, cookie): &(SocketAddr, Vec<u8>)) -> Result<HalfOpen> {
     // A cookie is good for the address that asked for it; only the port differs.
     let from = SocketAddr::new(from.ip(), net.fresh().port());
     begin(net, from, cookie.clone(), REQUEST)
