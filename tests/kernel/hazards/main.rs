@@ -1,13 +1,14 @@
 //! The hazards: states in which synflip was found to be worse than plain SO_REUSEPORT, each shown
 //! from outside: by the command line, the control socket and clients.
 //!
-//! These tests know the programs only, no crate of the product, so that they run against those of
-//! an earlier commit as well: `cargo xtask test hazards --against COMMIT`.
+//! These tests know the programs only, and of the product's crates no more than how descriptors
+//! are passed, so that they run against the programs of an earlier commit as well:
+//! `cargo xtask test hazards --against COMMIT`.
 //!
-//! The numbers are those of a list; these of its entries have no test:
+//! The numbers are those of the list that was made of 0.1.0. These entries of it have no test:
 //!
 //! * A14, a drain ends before the server has read what it accepted: what is lost is lost by the way
-//!   in which an HTTP server closes idle connections. The mending is a word in the documentation.
+//!   in which an HTTP server closes idle connections, so it takes such a server to show it.
 //! * A26, without migration a closing listener loses a SYN now and then (three in 150 kills of the
 //!   agent): too seldom for a test that must see it. `closing` counts what a flood loses; A10 is
 //!   the case of it that can be had at will.
