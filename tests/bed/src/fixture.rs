@@ -18,7 +18,7 @@ mod waits;
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::{
     Family,
@@ -199,7 +199,7 @@ impl Fixture {
     pub fn adopted(&self, spec: &Spec) -> Result<Generation> {
         let server = self.net.plain(spec)?;
         let cli = self.agent.adopt(server.pid(), &server.name, &[])?;
-        anyhow::ensure!(cli.code == 0, "{cli:?}");
+        ensure!(cli.code == 0, "{cli:?}");
         Ok(server)
     }
 
@@ -221,7 +221,7 @@ impl Fixture {
         self.agent.check_counters()?;
         let endpoints = self.agent.service()?.endpoints;
         let selected: u64 = endpoints.iter().map(|endpoint| endpoint.selected).sum();
-        anyhow::ensure!(
+        ensure!(
             selected >= connections,
             "{connections} connections: {endpoints:?}"
         );

@@ -50,7 +50,7 @@ mod a21_master_dies_workers_accept;
 mod a22_adopted_server_after_agent_restart;
 mod a23_relayed_connections_die_with_the_agent;
 mod a24_tombstone_without_the_program;
-mod a25_closed_silently;
+mod a25_old_server_is_not_taken_over;
 mod b01_zombie;
 mod b02_one_descriptor_freezes_it;
 mod b03_lock_of_any_user;

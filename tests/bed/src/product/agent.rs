@@ -116,6 +116,11 @@ impl Agent {
         Ok(())
     }
 
+    /// Whether it has ended, without waiting.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_some())
+    }
+
     /// Waits until it has killed itself (`--die-at`).
     ///
     /// # Errors
