@@ -20,7 +20,7 @@ fn a25a_an_old_server_that_closes_silently_while_its_connection_lives() -> Resul
         old.join("web", "gen1", &listeners)?;
         fixture.agent.wait_works("gen1")?;
         let verdict = replaced(&fixture, "gen1 has closed its listeners", || {
-            drop(listeners)
+            drop(listeners);
         });
         drop(old);
         verdict
