@@ -11,7 +11,6 @@
 mod client;
 mod error;
 pub mod frame;
-mod name;
 mod reply;
 mod request;
 mod socket;
@@ -19,7 +18,6 @@ mod status;
 
 pub use client::Client;
 pub use error::{ErrorCode, Refusal, WireError};
-pub use name::{InvalidName, Name};
 pub use reply::{Certificate, Committed, DrainEnd, DrainStep, Event, ListenerDrain, Reply};
 pub use request::{ListenerSpec, Register, Request, Target};
 pub use socket::{Received, receive, send};
@@ -27,6 +25,7 @@ pub use status::{
     AgentStatus, EndpointStatus, GenerationStatus, ListenerStatus, Phase, ServiceStatus, Status,
     TimelineEntry,
 };
+pub use synflip_types::{InvalidName, Name};
 
 /// Version of the messages; the agent refuses a peer that speaks another one.
 pub const VERSION: u16 = 1;
