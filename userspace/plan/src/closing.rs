@@ -1,4 +1,4 @@
-//! Which listeners may be closed without losing a SYN.
+//! Closing what nobody needs any more, without losing a SYN or a request.
 //!
 //! A lookup walks a hash bucket and takes the first listener that matches; only then does it ask
 //! that listener's reuseport group. `reuseport_detach_sock` takes a closing listener out of the
@@ -6,15 +6,21 @@
 //! and only the first, can be taken as the result itself: its SYN is dropped or answered by a
 //! RST. `/proc/net/tcp{,6}` shows the bucket's order.
 
-use crate::Slot;
+use std::collections::{BTreeMap, BTreeSet};
+
+use synflip_types::{EndpointId, GenerationId, Slot};
+
+use crate::{
+    Effect, Link, Moment, NoteState, ProcessId, Reading, Role, Service, drain::Check, time::Retry,
+};
 
 /// What to do with listeners that are no longer needed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Closing {
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Closing<T> {
     /// Close these, in this order.
-    pub close: Vec<Slot>,
+    close: Vec<T>,
     /// Keep this one as a tombstone: it is the first of its bucket.
-    pub keep: Option<Slot>,
+    keep: Option<T>,
 }
 
 /// Sorts the unneeded listeners of one endpoint into those that may be closed and the one that
@@ -24,8 +30,8 @@ pub struct Closing {
 /// of others may stand between them but cannot be relied on. One that is `unneeded` but not in
 /// the bucket has left it already (it was shut down) and may be closed. When every listener of
 /// the endpoint is unneeded nothing is left to protect, and all may be closed.
-pub fn close_order(bucket: &[Slot], unneeded: &[Slot]) -> Closing {
-    let is_unneeded = |slot: &Slot| unneeded.contains(slot);
+fn close_order<T: Copy + PartialEq>(bucket: &[T], unneeded: &[T]) -> Closing<T> {
+    let is_unneeded = |slot: &T| unneeded.contains(slot);
     let somebody_stays = bucket.iter().any(|slot| !is_unneeded(slot));
     let keep = bucket
         .first()
@@ -43,6 +49,314 @@ pub fn close_order(bucket: &[Slot], unneeded: &[Slot]) -> Closing {
             .filter(|slot| Some(*slot) != keep)
             .collect(),
         keep,
+    }
+}
+
+/// A look at listeners that is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Look {
+    /// The drains that it is for, and whether nothing pending ends them.
+    pub(crate) drains: BTreeMap<GenerationId, bool>,
+    /// The listeners that were unneeded when it began. One that has become so since may have been
+    /// read before the last connection came to it.
+    closing: BTreeSet<Slot>,
+}
+
+impl Service {
+    /// Has listeners looked at soon that may be closed.
+    pub(crate) fn closing_soon(&mut self, now: Moment) {
+        if let Some(retry) = &mut self.closing {
+            retry.soon(now);
+        }
+    }
+
+    /// The listeners that nobody accepts from and that no table mentions, now or in a moment.
+    fn unneeded(&self) -> BTreeSet<Slot> {
+        let mentioned = self.mentioned();
+        let is_unneeded = |slot: &Slot| {
+            let Some(listener) = self.listeners.get(slot) else {
+                return false;
+            };
+            let given_up = self
+                .places
+                .get(&listener.endpoint)
+                .is_some_and(|place| place.given_up);
+            listener.role != Role::Joining
+                && !listener.is_held()
+                && (given_up || listener.forced || !mentioned.contains(slot))
+        };
+        self.listeners.keys().copied().filter(is_unneeded).collect()
+    }
+
+    /// Begins a look at what drains, and at what may be closed, if one is due.
+    pub(crate) fn look(&mut self, now: Moment) {
+        let unneeded = self.unneeded();
+        let is_tombstone = |slot: &Slot| self.listeners[slot].role == Role::Tombstone;
+        let news = unneeded.iter().any(|slot| !is_tombstone(slot));
+        let relieved = self.relieved && !unneeded.is_empty();
+        if news || relieved {
+            self.closing.get_or_insert_with(|| Retry::now(now));
+        } else {
+            self.closing = None;
+            self.relieved = false;
+        }
+        let is_absent = |id: &ProcessId| {
+            self.processes
+                .get(id)
+                .is_some_and(|process| process.link == Link::Absent)
+        };
+        let absent: BTreeSet<Slot> = self
+            .listeners
+            .iter()
+            .filter(|(_, l)| !l.custody && l.holders.keys().any(is_absent))
+            .map(|(slot, _)| *slot)
+            .collect();
+        if absent.is_empty() {
+            self.absent = None;
+        } else {
+            self.absent.get_or_insert_with(|| {
+                let mut retry = Retry::now(now);
+                retry.later(now, self.rules.absent);
+                retry
+            });
+        }
+        if self.looking.is_some() {
+            return;
+        }
+        let close = self.change.is_none() && self.closing.is_some_and(|retry| retry.is_due(now));
+        let due_drains = self.drains.iter().filter(|drain| drain.retry.is_due(now));
+        let drains: BTreeMap<GenerationId, Check> = due_drains
+            .map(|drain| (drain.generation, drain.check))
+            .collect();
+        let find_absent = self.absent.is_some_and(|retry| retry.is_due(now));
+        if !close && drains.is_empty() && !find_absent {
+            return;
+        }
+        let mut slots: BTreeSet<Slot> = drains.keys().flat_map(|id| self.slots_of(*id)).collect();
+        if close {
+            // The others show the order of the bucket.
+            let held = self
+                .listeners
+                .iter()
+                .filter(|(_, listener)| listener.custody);
+            slots.extend(held.map(|(slot, _)| *slot));
+        }
+        if find_absent {
+            slots.extend(absent);
+            if let Some(retry) = &mut self.absent {
+                retry.later(now, self.rules.absent);
+            }
+        }
+        if drains.values().any(|check| *check == Check::Attach) {
+            self.put(Effect::Attach { join: None });
+            self.put(Effect::Barrier);
+        }
+        self.looking = Some(Look {
+            drains: drains
+                .into_iter()
+                .map(|(id, check)| (id, check != Check::None))
+                .collect(),
+            closing: if close { unneeded } else { BTreeSet::new() },
+        });
+        self.put(Effect::Read {
+            slots: slots.into_iter().collect(),
+        });
+    }
+
+    /// Takes notice of what a look has shown.
+    pub(crate) fn read(&mut self, readings: &[(Slot, Reading)], now: Moment) {
+        let Some(look) = self.looking.take() else {
+            return;
+        };
+        let by_slot: BTreeMap<Slot, Reading> = readings.iter().copied().collect();
+        for (slot, reading) in readings {
+            if *reading == Reading::Gone {
+                self.lose(*slot);
+            }
+        }
+        for (id, conclusive) in look.drains {
+            self.drain_read(id, conclusive, &by_slot, now);
+        }
+        if !look.closing.is_empty() {
+            self.close_unneeded(&look.closing, readings, now);
+        }
+    }
+
+    /// Closes listeners as far as that is safe.
+    ///
+    /// One that has something queued is lent to the working generation. Only for servers that
+    /// cannot be lent anything the kernel is left to move the queue when the listener is closed: a
+    /// handshake that ends during the close can be lost, and nothing moves while anybody else
+    /// still holds the listener open. Where it does not move it, or not yet, the connections are
+    /// relayed. A listener goes when nothing is left and nobody has it, but never the first of its
+    /// hash bucket ([`close_order`]), which stays as a tombstone.
+    fn close_unneeded(
+        &mut self,
+        looked_at: &BTreeSet<Slot>,
+        readings: &[(Slot, Reading)],
+        now: Moment,
+    ) {
+        if self.change.is_some() {
+            return;
+        }
+        let by_slot: BTreeMap<Slot, Reading> = readings.iter().copied().collect();
+        let reading = |slot| by_slot.get(&slot).copied().unwrap_or(Reading::Unknown);
+        let mut closable: BTreeMap<EndpointId, Vec<Slot>> = BTreeMap::new();
+        let mut pending = Vec::new();
+        for slot in self.unneeded().intersection(looked_at).copied() {
+            if self.may_close(slot, reading(slot)) {
+                let endpoint = self.listeners[&slot].endpoint;
+                closable.entry(endpoint).or_default().push(slot);
+            } else {
+                pending.push(slot);
+            }
+        }
+        for (endpoint, slots) in closable {
+            let of_endpoint = |slot: &Slot| {
+                let listener = self.listeners.get(slot);
+                listener.is_some_and(|listener| listener.endpoint == endpoint)
+            };
+            let in_bucket = readings
+                .iter()
+                .filter(|(_, reading)| matches!(reading, Reading::Pending(_)));
+            let bucket: Vec<Slot> = in_bucket
+                .map(|(slot, _)| *slot)
+                .filter(of_endpoint)
+                .collect();
+            let closing = if self.rules.tombstones {
+                close_order(&bucket, &slots)
+            } else {
+                Closing {
+                    close: slots,
+                    keep: None,
+                }
+            };
+            for slot in closing.close {
+                let lost = match reading(slot) {
+                    Reading::Pending(left) if self.loses(slot) => left.refcnt.saturating_sub(1),
+                    _ => 0,
+                };
+                self.close(slot, lost);
+            }
+            match closing.keep {
+                Some(slot) if reading(slot).is_empty() => self.bury(slot),
+                Some(slot) => pending.push(slot),
+                None => {}
+            }
+        }
+        self.relieved = false;
+        for slot in &pending {
+            self.hand_over(*slot, reading(*slot));
+        }
+        if let Some(retry) = &mut self.closing {
+            retry.later(now, self.rules.closing);
+        }
+    }
+
+    /// Whether a listener can be closed once its place in the bucket allows it.
+    fn may_close(&self, slot: Slot, reading: Reading) -> bool {
+        if self.loses(slot) {
+            return true;
+        }
+        let moves = self.rules.migrates
+            && matches!(reading, Reading::Pending(pending) if pending.half_open() == 0)
+            && self.takers(slot).is_empty()
+            && self.is_accepted_beside(slot);
+        let listener = &self.listeners[&slot];
+        listener.lent.is_empty() && (reading.is_empty() || moves)
+    }
+
+    /// Whether a listener is closed whatever is pending on it.
+    fn loses(&self, slot: Slot) -> bool {
+        self.listeners.get(&slot).is_some_and(|listener| {
+            let place = self.places.get(&listener.endpoint);
+            listener.forced || place.is_some_and(|place| place.given_up)
+        })
+    }
+
+    /// The processes that connections to a listener's address go to, ready and not absent.
+    fn accepting_beside(&self, slot: Slot, link: impl Fn(Link) -> bool) -> Vec<ProcessId> {
+        let endpoint = self.listeners.get(&slot).map(|listener| listener.endpoint);
+        let table = self.published.as_ref().zip(endpoint);
+        let slots = table
+            .map(|(table, endpoint)| table.slots(endpoint.0))
+            .unwrap_or_default();
+        let listeners = slots
+            .iter()
+            .filter_map(|slot| self.listeners.get(&Slot(*slot)));
+        let holders = listeners
+            .filter(|l| l.accepts())
+            .flat_map(|listener| &listener.holders);
+        let ready = holders.filter(|(_, ready)| **ready).map(|(id, _)| *id);
+        let known = ready.filter(|id| self.processes.get(id).is_some_and(|p| link(p.link)));
+        let all: BTreeSet<ProcessId> = known.collect();
+        all.into_iter().collect()
+    }
+
+    /// Who can be lent a listener.
+    fn takers(&self, slot: Slot) -> Vec<ProcessId> {
+        self.accepting_beside(slot, |link| link == Link::Connected)
+    }
+
+    /// Whether somebody accepts connections to a listener's address.
+    fn is_accepted_beside(&self, slot: Slot) -> bool {
+        !self.accepting_beside(slot, |_| true).is_empty()
+    }
+
+    /// Has what is queued on a listener be accepted by somebody.
+    fn hand_over(&mut self, slot: Slot, reading: Reading) {
+        // Of one whose state is not known, something may be queued.
+        if !self.listeners.contains_key(&slot)
+            || (reading != Reading::Unknown && reading.queued() == 0)
+        {
+            return;
+        }
+        let takers = self.takers(slot);
+        if takers.is_empty() {
+            // One that has yet to come back to a new agent can be lent it then.
+            if !self
+                .accepting_beside(slot, |link| link == Link::Adopted)
+                .is_empty()
+            {
+                self.put(Effect::Relay { slot });
+            }
+            return;
+        }
+        for to in takers {
+            let listener = self.listeners.get_mut(&slot);
+            if listener.is_some_and(|listener| listener.lent.insert(to)) {
+                self.put(Effect::Lend { slot, to });
+            }
+        }
+    }
+
+    /// Closes the agent's duplicate, which is the last one if the servers have closed theirs. Out
+    /// of the socket array first: nothing selects it, so no grace period is needed.
+    pub(crate) fn close(&mut self, slot: Slot, lost: u32) {
+        self.put(Effect::Clear { slot });
+        if let Some(listener) = self.listeners.remove(&slot) {
+            if listener.custody || listener.role == Role::Joining {
+                self.put(Effect::Close { slot, lost });
+            }
+            self.forget_processes();
+            self.forget_if_empty(listener.generation);
+        }
+    }
+
+    /// Keeps a drained listener as the first of its hash bucket.
+    fn bury(&mut self, slot: Slot) {
+        let Some(listener) = self.listeners.get_mut(&slot) else {
+            return;
+        };
+        if listener.role == Role::Tombstone {
+            return;
+        }
+        listener.role = Role::Tombstone;
+        let generation = listener.generation;
+        if let Some(note) = self.note_as(slot, NoteState::Tombstone) {
+            self.put(Effect::Note { slot, note });
+        }
+        self.forget_if_empty(generation);
     }
 }
 

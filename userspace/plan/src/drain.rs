@@ -1,123 +1,207 @@
-//! When a drain is over, and how it went.
+//! Draining: when nothing is pending on a generation's listeners, and nothing can come any more.
 
-/// What is pending on a listener, from its line in `/proc/net/tcp{,6}`.
-///
-/// Every request, half-open, queued, or TCP Fast Open, holds one reference on its listener from
-/// the SYN until it is accepted or ends (`inet_reqsk_alloc`, `reqsk_put`; 4.4 and later), so the
-/// count says exactly how many there are. Short-lived other holders only ever raise it.
-///
-/// A connection made from a SYN cookie was never a request, and is queued without a reference
-/// (`cookie_tcp_reqsk_alloc`); it is in the queue's length. It comes into being in one step, so it
-/// is never half-open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pending {
-    /// References on the listener; 1 is its own.
-    pub refcnt: u32,
-    /// Its accept queue's length (`sk_ack_backlog`).
-    pub queued: u32,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
+
+use synflip_types::{GenerationId, Slot};
+
+use crate::{
+    Answer, Asker, DrainEnd, Event, Happened, Link, Moment, Phase, Reading, Service, time::Retry,
+};
+
+/// The drain of one generation after one flip.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Drain {
+    pub(crate) generation: GenerationId,
+    pub(crate) keep: bool,
+    waiter: Option<Waiter>,
+    /// The next look.
+    pub(crate) retry: Retry,
+    /// What makes the next look conclusive.
+    pub(crate) check: Check,
+    /// Whether what was pending at the commit has been recorded.
+    recorded: bool,
+    /// The listeners that were empty at the last look.
+    empty: BTreeSet<Slot>,
+    /// What was pending on all of them together at the last look.
+    last: (u64, u64),
 }
 
-impl Pending {
-    /// Whether nothing at all is pending.
-    pub const fn is_empty(self) -> bool {
-        self.refcnt == 1 && self.queued == 0
-    }
-
-    /// Handshakes that have begun and not ended.
-    pub const fn half_open(self) -> u32 {
-        self.refcnt.saturating_sub(1).saturating_sub(self.queued)
-    }
+/// Whether a look at empty listeners ends the drain: only if the program has been put on the groups,
+/// and a grace period has passed, since a connection could last come past it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Check {
+    /// It does not: something is expected to be pending.
+    None,
+    /// It does: a table has just been published.
+    Published,
+    /// It does once the program has been attached again.
+    Attach,
 }
 
-/// The readings of one listener's drain: each that differed from the one before.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Steps {
-    steps: Vec<(u64, Pending)>,
-    empty_after_ms: Option<u64>,
+/// A peer that waits for the drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Waiter {
+    pub(crate) asker: Asker,
+    pub(crate) deadline: Moment,
 }
 
-impl Steps {
-    /// Readings kept: the first ones, and always the last.
-    pub const KEPT: usize = 12;
-
-    /// Adds a reading, `after_ms` milliseconds after the commit.
-    pub fn push(&mut self, after_ms: u64, pending: Pending) {
-        if pending.is_empty() {
-            self.empty_after_ms.get_or_insert(after_ms);
-        } else {
-            self.empty_after_ms = None;
+impl Drain {
+    pub(crate) fn new(
+        generation: GenerationId,
+        keep: bool,
+        waiter: Option<Waiter>,
+        check: Check,
+        now: Moment,
+    ) -> Self {
+        Self {
+            generation,
+            keep,
+            waiter,
+            retry: Retry::now(now),
+            check,
+            recorded: false,
+            empty: BTreeSet::new(),
+            last: (0, 0),
         }
-        let same = |last: &(u64, Pending)| {
-            last.1.queued == pending.queued && last.1.half_open() == pending.half_open()
+    }
+
+    /// When its waiter gives up.
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        self.waiter.map(|waiter| waiter.deadline)
+    }
+
+    /// Takes notice of a look at its listeners; true if a connection has come to one that was
+    /// empty.
+    fn look(&mut self, readings: &[(Slot, Reading)]) -> bool {
+        let is_empty = |reading: &Reading| reading.is_empty();
+        let came = readings
+            .iter()
+            .any(|(slot, reading)| reading.queued() > 0 && self.empty.contains(slot));
+        let empty = readings.iter().filter(|(_, reading)| is_empty(reading));
+        self.empty = empty.map(|(slot, _)| *slot).collect();
+        let sum = |pending: fn(Reading) -> u32| {
+            readings
+                .iter()
+                .map(|(_, reading)| u64::from(pending(*reading)))
+                .sum()
         };
-        if self.steps.last().is_some_and(same) {
-            return;
-        }
-        if self.steps.len() == Self::KEPT {
-            self.steps.pop();
-        }
-        self.steps.push((after_ms, pending));
-    }
-
-    /// The readings kept: milliseconds after the commit, and what was pending.
-    pub fn readings(&self) -> &[(u64, Pending)] {
-        &self.steps
-    }
-
-    /// Since when nothing is pending. After a commit nothing new can arrive, unless a member of
-    /// the reuseport group takes the program away: then it is not final.
-    pub const fn empty_after_ms(&self) -> Option<u64> {
-        self.empty_after_ms
+        self.last = (sum(Reading::queued), sum(Reading::half_open));
+        came
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pending(refcnt: u32, queued: u32) -> Pending {
-        Pending { refcnt, queued }
+impl Service {
+    /// Takes notice of a look at a generation's listeners.
+    ///
+    /// A drain ends only when nothing is pending *and* the program is known to be on the groups
+    /// since before that was read, a grace period in between: a member may have taken it away, and
+    /// then connections come to the old listeners too.
+    pub(crate) fn drain_read(
+        &mut self,
+        id: GenerationId,
+        attached: bool,
+        readings: &BTreeMap<Slot, Reading>,
+        now: Moment,
+    ) {
+        let slots = self.slots_of(id);
+        let reading = |slot: &Slot| readings.get(slot).copied().unwrap_or(Reading::Unknown);
+        let its: Vec<_> = slots.iter().map(|slot| (*slot, reading(slot))).collect();
+        let pace = self.rules.drain;
+        let back = self.flipping_to() == Some(id);
+        let Some(at) = self.drains.iter().position(|drain| drain.generation == id) else {
+            return;
+        };
+        let drain = &mut self.drains[at];
+        let came = drain.look(&its);
+        let is_empty = its.iter().all(|(_, reading)| reading.is_empty());
+        let first = !mem::replace(&mut drain.recorded, true);
+        let (queued, half_open) = drain.last;
+        let waiter = drain.waiter;
+        drain.retry.later(now, pace);
+        drain.check = Check::None;
+        if came || is_empty {
+            drain.check = Check::Attach;
+            drain.retry.soon(now);
+        }
+        if first {
+            self.record(id, Happened::Draining { queued, half_open });
+        }
+        if came {
+            self.record(id, Happened::ProgramGone);
+        }
+        if let Some(waiter) = waiter {
+            self.answer(waiter.asker, Answer::Draining { generation: id });
+        }
+        if back {
+            // Connections come to it before the flip back is known to have committed; that ends
+            // its drain, and if it fails, the drain goes on.
+            self.drains[at].retry.later(now, pace);
+        } else if is_empty && attached {
+            self.drained(id);
+        }
     }
 
-    #[test]
-    fn a_count_of_one_is_empty_and_nothing_else_is() {
-        assert!(pending(1, 0).is_empty());
-        // A queue that is read a moment after the count must not make it look drained.
-        assert!(!pending(2, 0).is_empty());
-        // Made from a cookie.
-        assert!(!pending(1, 1).is_empty());
-        assert_eq!(pending(6, 2).half_open(), 3);
-        assert_eq!(pending(1, 1).half_open(), 0);
+    fn drained(&mut self, id: GenerationId) {
+        let Some(at) = self.drains.iter().position(|drain| drain.generation == id) else {
+            return;
+        };
+        let drain = self.drains.remove(at);
+        // One that can be told nothing does not close: it is there to go back to.
+        let mut processes = self.processes.values();
+        let adopted = processes.any(|p| p.generation == id && p.link == Link::Adopted);
+        let kept = drain.keep || adopted;
+        let (phase, end, event) = if kept {
+            (Phase::Standby, DrainEnd::Standby, Event::Standby)
+        } else {
+            (Phase::Drained, DrainEnd::Drained, Event::Drained)
+        };
+        if let Some(generation) = self.generation_mut(id) {
+            generation.phase = phase;
+        }
+        if !kept && self.previous == Some(id) {
+            self.previous = None;
+        }
+        self.record(id, Happened::Drained { kept });
+        self.tell(id, event);
+        self.drain_over(&drain, end);
+        self.forget_if_empty(id);
     }
 
-    #[test]
-    fn steps_keep_changes_the_first_and_the_last() {
-        let mut steps = Steps::default();
-        for (at, refcnt) in [(0, 40), (1, 40), (2, 39)] {
-            steps.push(at, pending(refcnt, 0));
+    /// A generation works again, or is retired: whoever waits for its drain waits for something
+    /// that is over.
+    pub(crate) fn supersede(&mut self, id: GenerationId) {
+        let is_its = |drain: &mut Drain| drain.generation == id;
+        let over: Vec<Drain> = self.drains.extract_if(.., is_its).collect();
+        for drain in over {
+            self.drain_over(&drain, DrainEnd::Superseded);
         }
-        assert_eq!(steps.readings(), [(0, pending(40, 0)), (2, pending(39, 0))]);
-        for (at, refcnt) in (3..).zip((1..39).rev()) {
-            steps.push(at, pending(refcnt, 0));
-        }
-        assert_eq!(steps.readings().len(), Steps::KEPT);
-        assert_eq!(steps.readings().last(), Some(&(40, pending(1, 0))));
-        assert_eq!(steps.empty_after_ms(), Some(40));
     }
 
-    #[test]
-    fn what_comes_again_makes_it_not_empty() {
-        let mut steps = Steps::default();
-        for (at, refcnt, empty) in [
-            (0, 2, None),
-            (5, 1, Some(5)),
-            (9, 1, Some(5)),
-            (12, 3, None),
-        ] {
-            steps.push(at, pending(refcnt, 0));
-            assert_eq!(steps.empty_after_ms(), empty, "at {at}");
+    fn drain_over(&mut self, drain: &Drain, end: DrainEnd) {
+        if let Some(waiter) = drain.waiter {
+            let generation = Some(drain.generation);
+            self.answer(waiter.asker, Answer::DrainOver { generation, end });
         }
-        steps.push(20, pending(1, 0));
-        assert_eq!(steps.empty_after_ms(), Some(20));
+    }
+
+    /// Tells those whose patience has ended how far the drains have come.
+    pub(crate) fn watch_deadlines(&mut self, now: Moment) {
+        let mut passed = Vec::new();
+        for drain in &mut self.drains {
+            if let Some(waiter) = drain.waiter.take_if(|waiter| waiter.deadline <= now) {
+                passed.push((drain.generation, waiter.asker, drain.last));
+            }
+        }
+        for (id, asker, (queued, half_open)) in passed {
+            self.record(id, Happened::DeadlinePassed { queued, half_open });
+            let answer = Answer::DrainOver {
+                generation: Some(id),
+                end: DrainEnd::DeadlinePassed,
+            };
+            self.answer(asker, answer);
+        }
     }
 }

@@ -7,7 +7,7 @@ use synflip_abi::{MAX_ENDPOINTS, MAX_SLOTS};
 use crate::Phase;
 
 /// A refusal. Nothing has changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
     /// No generation has that name.
@@ -85,11 +85,37 @@ pub enum PlanError {
         /// What it is doing.
         phase: Phase,
     },
-    /// A process that is connected serves the listener already.
-    #[error("{address}: this listener is registered already")]
+    /// A process that lives serves the listener in another generation.
+    #[error("{address}: this listener is registered already, for generation {generation}")]
     RegisteredAlready {
         /// Its address.
         address: SocketAddr,
+        /// That generation.
+        generation: String,
+    },
+    /// Listeners of two generations came together.
+    #[error("{address}: this listener belongs to another generation than the one before it")]
+    OfTwoGenerations {
+        /// Its address.
+        address: SocketAddr,
+    },
+    /// A registration of the same process is being carried out.
+    #[error("the registration before this one has not been answered yet; wait for it")]
+    JoinInProgress,
+    /// The process holds no listener.
+    #[error("this connection has not registered any listener")]
+    NotMember,
+    /// Too many generations.
+    #[error("{most} generations are registered; retire some")]
+    TooManyGenerations {
+        /// How many there may be.
+        most: usize,
+    },
+    /// The kernel has refused something.
+    #[error("{why}")]
+    Kernel {
+        /// What, and why.
+        why: String,
     },
     /// The name has a meaning of its own.
     #[error("\"latest\" cannot be a generation's name: flip --to latest means the newest one")]

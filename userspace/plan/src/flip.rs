@@ -1,211 +1,349 @@
-//! Which generation works: flips, refreshes of its table, and the end of a drain.
+//! Which generation works: flips, refreshes of its table, retirement.
 
-use synflip_abi::MAX_ENDPOINTS;
+use synflip_types::{EndpointId, Epoch, GenerationId, Name, Slot};
 
-use crate::{Generation, GenerationId, Phase, PlanError, Service, Table};
+use crate::{
+    Answer, Asker, DrainEnd, Effect, Event, Flip, FlipRequest, Generation, Happened, Moment,
+    NotPublished, NoteState, Phase, PlanError, Service, Table, Target,
+    drain::{Check, Drain, Waiter},
+};
 
-/// Which generation a flip goes to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// The one with this name.
-    Named(String),
-    /// The newest that can take connections.
-    Latest,
-    /// The one that was working before.
-    Previous,
-}
-
-/// A table that is to be published, and what it means.
+/// A table that is being published, and what it means.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Change {
-    /// The table.
-    pub table: Table,
-    /// The flip that it commits; none if only the working generation's listeners have changed.
-    pub flip: Option<Flip>,
+pub(crate) struct Change {
+    pub(crate) table: Table,
+    /// The flip that it commits; none if only listeners of the working generation have changed.
+    pub(crate) flip: Option<Flip>,
+    /// Who asked for it; nobody if it follows from a death.
+    asked: Option<Asked>,
 }
 
-/// A change of the working generation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Flip {
-    /// The generation that was working.
-    pub from: Option<GenerationId>,
-    /// The one that will be.
-    pub to: GenerationId,
-    /// The count of flips once this one has committed.
-    pub epoch: u64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Asked {
+    by: Asker,
+    drain_ms: u64,
+    keep: bool,
 }
+
+/// A flip that has been asked for while a table was being published.
+pub(crate) type Waiting = FlipRequest;
 
 impl Service {
-    /// Begins a flip. It is over when [`Self::commit`] or [`Self::abort`] has been called.
-    ///
-    /// # Errors
-    /// Any reason not to; nothing has changed then.
-    pub fn begin_flip(
-        &mut self,
-        target: &Target,
-        if_epoch: Option<u64>,
-    ) -> Result<Change, PlanError> {
-        if self.committing.is_some() {
+    /// A peer asks for a flip. It waits for a refresh that is being published, but for no other
+    /// flip.
+    pub(crate) fn flip_for(&mut self, request: FlipRequest, now: Moment) {
+        let refreshing = self
+            .change
+            .as_ref()
+            .is_some_and(|change| change.flip.is_none());
+        if refreshing && self.waiting.is_none() {
+            self.waiting = Some(request);
+            return;
+        }
+        let by = request.by;
+        if let Err(error) = self.begin_flip(&request, now) {
+            self.refuse(by, error);
+        }
+    }
+
+    fn begin_flip(&mut self, request: &FlipRequest, now: Moment) -> Result<(), PlanError> {
+        if self.change.is_some() {
             return Err(PlanError::FlipInProgress);
         }
-        if let Some(seen) = if_epoch.filter(|seen| *seen != self.epoch) {
+        if let Some(seen) = request.if_epoch.filter(|seen| *seen != self.epoch) {
             return Err(PlanError::EpochMoved {
-                seen,
-                now: self.epoch,
+                seen: seen.0,
+                now: self.epoch.0,
             });
         }
-        let to = self.resolve(target)?;
-        if self.working == Some(to.id) {
-            return Err(PlanError::AlreadyWorking {
-                name: to.name.clone(),
-            });
+        let to = self.resolve(&request.target)?;
+        let (id, name) = (to.id, to.name.to_string());
+        if self.working == Some(id) {
+            return Err(PlanError::AlreadyWorking { name });
         }
-        if !to.can_work() {
+        if !self.can_work(to) {
             let why = match to.phase {
                 Phase::Registered => "its server has not said that it is ready",
                 Phase::Drained => "it has drained and its servers are closing",
                 _ => "no process that is ready accepts for it",
             };
-            return Err(PlanError::NotReady {
-                name: to.name.clone(),
-                why,
+            return Err(PlanError::NotReady { name, why });
+        }
+        if let Some(missing) = self.served_endpoint_without(id) {
+            return Err(PlanError::EndpointMissing {
+                name,
+                address: self.places[&missing].address.address(),
             });
         }
-        for endpoint in self.working_endpoints() {
-            if to.eligible(endpoint).is_empty() {
-                let address = self.endpoints[endpoint as usize];
-                return Err(PlanError::EndpointMissing {
-                    name: to.name.clone(),
-                    address,
+        let asked = Asked {
+            by: request.by,
+            drain_ms: request.drain_ms,
+            keep: request.keep,
+        };
+        self.publish_flip(id, Some(asked), now);
+        Ok(())
+    }
+
+    /// An endpoint that somebody accepts at, in the published table, and a generation does not.
+    fn served_endpoint_without(&self, id: GenerationId) -> Option<EndpointId> {
+        let mut endpoints = self.places.keys().copied();
+        endpoints.find(|endpoint| {
+            self.accepting(id, *endpoint).is_empty()
+                && self.published_slots(*endpoint).iter().any(|slot| {
+                    self.listeners.get(slot).is_some_and(|listener| {
+                        listener.accepts() && Some(listener.generation) == self.working
+                    })
+                })
+        })
+    }
+
+    fn published_slots(&self, endpoint: EndpointId) -> Vec<Slot> {
+        let table = self.published.as_ref();
+        let slots = table
+            .map(|table| table.slots(endpoint.0))
+            .unwrap_or_default();
+        slots.iter().copied().map(Slot).collect()
+    }
+
+    fn publish_flip(&mut self, to: GenerationId, asked: Option<Asked>, now: Moment) {
+        let epoch = Epoch(self.epoch.0 + 1);
+        let table = self.table_of(to, epoch);
+        let flip = Flip {
+            from: self.working,
+            to,
+            epoch,
+            listeners: table.all_slots().count(),
+        };
+        if let Some(from) = flip.from {
+            let keep = asked.is_some_and(|asked| asked.keep);
+            let departure = if keep {
+                NoteState::Kept(epoch)
+            } else {
+                NoteState::Leaving(epoch)
+            };
+            self.note_departure(from, departure);
+        }
+        self.publish(table, Some(flip), asked);
+        self.publish_retry.later(now, self.rules.publish);
+    }
+
+    fn note_departure(&mut self, id: GenerationId, departure: NoteState) {
+        for slot in self.slots_of(id) {
+            if let Some(note) = self.note_as(slot, departure) {
+                self.put(Effect::Note { slot, note });
+            }
+        }
+    }
+
+    fn publish(&mut self, table: Table, flip: Option<Flip>, asked: Option<Asked>) {
+        let slots = table.all_slots().map(Slot);
+        let cookie = |slot| self.listeners.get(&slot).map(|listener| listener.cookie);
+        let members = slots
+            .filter_map(|slot| Some((slot, cookie(slot)?)))
+            .collect();
+        self.put(Effect::Publish {
+            table: table.clone(),
+            members,
+        });
+        self.change = Some(Change { table, flip, asked });
+    }
+
+    /// Sees to it that the published table is that of a generation which accepts.
+    pub(crate) fn keep_published(&mut self, now: Moment) {
+        if self.change.is_some() {
+            return;
+        }
+        if let Some(request) = self.waiting.take() {
+            self.flip_for(request, now);
+            if self.change.is_some() {
+                return;
+            }
+        }
+        if !self.wants_publication() || !self.publish_retry.is_due(now) {
+            return;
+        }
+        if let Some(successor) = self.successor() {
+            self.publish_flip(successor, None, now);
+        } else if let Some(table) = self.refreshed_table() {
+            self.publish(table, None, None);
+            self.publish_retry.later(now, self.rules.publish);
+        }
+    }
+
+    /// Whether the kernel follows a table that is not the one it should.
+    pub(crate) fn wants_publication(&self) -> bool {
+        self.change.is_none() && (self.successor().is_some() || self.refreshed_table().is_some())
+    }
+
+    /// The generation to flip to unasked: nobody serves the working one any more, or there is
+    /// none, and this is the newest that can take connections.
+    fn successor(&self) -> Option<GenerationId> {
+        let is_held = |id| {
+            self.slots_of(id)
+                .iter()
+                .any(|slot| self.listeners[slot].is_held())
+        };
+        if self.working.is_some_and(is_held) {
+            return None;
+        }
+        let mut others = self.generations.iter().rev();
+        others
+            .find(|g| Some(g.id) != self.working && self.can_work(g))
+            .map(|generation| generation.id)
+    }
+
+    /// The working generation's table as it should be, if it is not the published one: a process
+    /// joined, left or died.
+    fn refreshed_table(&self) -> Option<Table> {
+        let table = self.table_of(self.working?, self.epoch);
+        (self.published.as_ref() != Some(&table) && !table.is_empty()).then_some(table)
+    }
+
+    /// Whether a flip to it is allowed.
+    fn can_work(&self, generation: &Generation) -> bool {
+        matches!(
+            generation.phase,
+            Phase::Ready | Phase::Draining | Phase::Standby
+        ) && self
+            .listeners
+            .values()
+            .any(|listener| listener.generation == generation.id && listener.accepts())
+    }
+
+    /// The table with which a generation works.
+    fn table_of(&self, id: GenerationId, epoch: Epoch) -> Table {
+        let last = self.places.keys().next_back().map_or(0, |last| last.0 + 1);
+        let lists: Vec<Vec<u32>> = (0..last)
+            .map(|endpoint| self.table_slots(id, EndpointId(endpoint)))
+            .map(|slots| slots.into_iter().map(|slot| slot.0).collect())
+            .collect();
+        Table::new(lists.iter().map(Vec::as_slice)).of(id, epoch.0)
+    }
+
+    /// The listeners that an endpoint's connections go to while a generation works: its own; where
+    /// it has none that accepts, those of whoever accepts there; where nobody does, what they went
+    /// to before, so that they wait there for somebody to come.
+    fn table_slots(&self, id: GenerationId, endpoint: EndpointId) -> Vec<Slot> {
+        let own = self.accepting(id, endpoint);
+        if !own.is_empty() {
+            return own;
+        }
+        let others = self.generations.iter().rev().filter(|other| {
+            other.id != id && !matches!(other.phase, Phase::Registered | Phase::Drained)
+        });
+        let somebody = others
+            .map(|other| self.accepting(other.id, endpoint))
+            .find(|slots| !slots.is_empty());
+        somebody.unwrap_or_else(|| {
+            let given_up = self
+                .places
+                .get(&endpoint)
+                .is_none_or(|place| place.given_up);
+            let mut slots = self.published_slots(endpoint);
+            slots.retain(|slot| {
+                let listener = self.listeners.get(slot);
+                !given_up && listener.is_some_and(|listener| !listener.stopped)
+            });
+            slots
+        })
+    }
+
+    /// The kernel has taken a table, or refused it.
+    pub(crate) fn published(&mut self, result: Result<(), NotPublished>, now: Moment) {
+        let Some(change) = self.change.take() else {
+            return;
+        };
+        match result {
+            Ok(()) => {
+                self.publish_retry.soon(now);
+                self.published = Some(change.table);
+                match change.flip {
+                    Some(flip) => self.flipped(flip, change.asked, now),
+                    None => self.refreshed(),
+                }
+            }
+            Err(NotPublished { gone, why }) => {
+                // Without the listener that is gone the next try can succeed.
+                if let Some(slot) = gone {
+                    self.lose(slot);
+                    self.publish_retry.soon(now);
+                }
+                if let Some(asked) = change.asked {
+                    let error = PlanError::Kernel { why: why.clone() };
+                    self.refuse(asked.by, error);
+                }
+                let generation = change.flip.map(|flip| flip.to).or(self.working);
+                let what = Happened::NotPublished { why };
+                self.put(Effect::Record { generation, what });
+            }
+        }
+        self.closing_soon(now);
+    }
+
+    fn refreshed(&mut self) {
+        if let Some(working) = self.working {
+            let listeners = self.published.as_ref().map_or(0, |t| t.all_slots().count());
+            self.record(working, Happened::Refreshed { listeners });
+        }
+    }
+
+    fn flipped(&mut self, flip: Flip, asked: Option<Asked>, now: Moment) {
+        let Flip {
+            from, to, epoch, ..
+        } = flip;
+        self.epoch = epoch;
+        (self.working, self.previous) = (Some(to), from);
+        let keep = asked.is_some_and(|asked| asked.keep);
+        for generation in &mut self.generations {
+            if generation.id == to {
+                generation.phase = Phase::Working;
+                generation.departure = None;
+            } else if Some(generation.id) == from {
+                generation.phase = Phase::Draining;
+                generation.departure = Some(if keep {
+                    NoteState::Kept(epoch)
+                } else {
+                    NoteState::Leaving(epoch)
                 });
             }
         }
-        let flip = Flip {
-            from: self.working,
-            to: to.id,
-            epoch: self.epoch + 1,
-        };
-        let change = Change {
-            table: self.table_of(to, flip.epoch),
-            flip: Some(flip),
-        };
-        self.committing = Some(change.clone());
-        Ok(change)
-    }
-
-    /// Begins to publish the working generation's listeners anew, if they are no longer the
-    /// published ones: a process joined, left or died.
-    ///
-    /// A generation that nobody serves any more keeps its table: its listeners are held open, and
-    /// new connections wait in them.
-    pub fn begin_refresh(&mut self) -> Option<Change> {
-        let working = self.working.and_then(|id| self.generation(id))?;
-        let table = self.table_of(working, self.epoch);
-        if self.committing.is_some() || self.published.as_ref() == Some(&table) {
-            return None;
+        self.supersede(to);
+        let slots = self.slots_of(to);
+        slots.iter().for_each(|slot| self.note(*slot));
+        self.prepare(&slots);
+        self.record(to, Happened::Working { epoch });
+        self.tell(to, Event::Working);
+        if let Some(asked) = asked {
+            self.answer(asked.by, Answer::Committed(flip));
         }
-        let leaves_out = self.published.as_ref().is_some_and(|published| {
-            (0..MAX_ENDPOINTS).any(|e| table.slots(e).is_empty() && !published.slots(e).is_empty())
-        });
-        if leaves_out {
-            return None;
-        }
-        let change = Change { table, flip: None };
-        self.committing = Some(change.clone());
-        Some(change)
-    }
-
-    /// The kernel follows the new table, and a grace period has passed.
-    pub fn commit(&mut self) {
-        let Some(change) = self.committing.take() else {
-            return;
-        };
-        self.published = Some(change.table);
-        let Some(flip) = change.flip else { return };
-        self.epoch = flip.epoch;
-        self.working = Some(flip.to);
-        self.previous = flip.from;
-        for generation in &mut self.generations {
-            if generation.id == flip.to {
-                generation.phase = Phase::Working;
-            } else if Some(generation.id) == flip.from {
-                generation.phase = Phase::Draining;
+        let waiter = asked
+            .filter(|asked| asked.drain_ms > 0)
+            .map(|asked| Waiter {
+                asker: asked.by,
+                deadline: now + asked.drain_ms,
+            });
+        match from {
+            Some(from) => {
+                self.prepare(&self.slots_of(from));
+                self.tell(from, Event::Draining);
+                let drain = Drain::new(from, keep, waiter, Check::Published, now);
+                self.drains.push(drain);
+            }
+            None => {
+                if let Some(waiter) = waiter {
+                    let answer = Answer::DrainOver {
+                        generation: None,
+                        end: DrainEnd::Drained,
+                    };
+                    self.answer(waiter.asker, answer);
+                }
             }
         }
-    }
-
-    /// The new table was not published; all is as it was.
-    pub fn abort(&mut self) {
-        self.committing = None;
     }
 
     /// The generation that the flip which is being committed goes to.
-    pub fn flipping_to(&self) -> Option<GenerationId> {
-        let flip = self.committing.as_ref()?.flip.as_ref()?;
-        Some(flip.to)
-    }
-
-    /// Whether the table that is being committed only replaces the working generation's own.
-    pub fn is_refreshing(&self) -> bool {
-        let change = self.committing.as_ref();
-        change.is_some_and(|change| change.flip.is_none())
-    }
-
-    /// Nothing is pending on a draining generation any more.
-    ///
-    /// Kept, it can be rolled back to; otherwise its servers are to close. One that is just being
-    /// flipped back to goes on draining: connections come to it before the flip is known to have
-    /// committed.
-    pub fn drained(&mut self, id: GenerationId, keep: bool) {
-        if self.flipping_to() == Some(id) {
-            return;
-        }
-        if let Some(generation) = self.generation_mut(id)
-            && generation.phase == Phase::Draining
-        {
-            generation.phase = if keep { Phase::Standby } else { Phase::Drained };
-            if !keep && self.previous == Some(id) {
-                self.previous = None;
-            }
-        }
-    }
-
-    /// Forgets a generation that is not working: its servers are to close.
-    ///
-    /// # Errors
-    /// [`PlanError::StillWorking`], [`PlanError::StillDraining`] unless forced, or there is no
-    /// such generation.
-    pub fn retire(&mut self, name: &str, force: bool) -> Result<GenerationId, PlanError> {
-        let generation = self.named(name)?;
-        let (id, phase, name) = (generation.id, generation.phase, generation.name.clone());
-        if self.flipping_to() == Some(id) {
-            return Err(PlanError::FlipInProgress);
-        }
-        match phase {
-            Phase::Working => return Err(PlanError::StillWorking { name }),
-            Phase::Draining if !force => return Err(PlanError::StillDraining { name }),
-            _ => {}
-        }
-        if let Some(generation) = self.generation_mut(id) {
-            generation.phase = Phase::Drained;
-        }
-        if self.previous == Some(id) {
-            self.previous = None;
-        }
-        self.forget(id);
-        Ok(id)
-    }
-
-    /// The newest generation other than the working one that can take connections.
-    ///
-    /// When the working generation has lost its last process, this is its successor.
-    pub fn successor(&self) -> Option<&Generation> {
-        let others = self
-            .generations
-            .iter()
-            .rev()
-            .filter(|g| Some(g.id) != self.working);
-        others.into_iter().find(|generation| generation.can_work())
+    pub(crate) fn flipping_to(&self) -> Option<GenerationId> {
+        Some(self.change.as_ref()?.flip.as_ref()?.to)
     }
 
     fn resolve(&self, target: &Target) -> Result<&Generation, PlanError> {
@@ -214,31 +352,55 @@ impl Service {
             Target::Previous => {
                 let previous = self.previous.and_then(|id| self.generation(id));
                 previous
-                    .filter(|generation| generation.can_work())
+                    .filter(|generation| self.can_work(generation))
                     .ok_or(PlanError::NoPrevious)
             }
             Target::Latest => {
-                let newest =
-                    self.generations.iter().rev().find(|generation| {
-                        generation.can_work() || generation.phase == Phase::Working
-                    });
-                newest.ok_or(PlanError::NoneReady)
+                let mut newest_first = self.generations.iter().rev();
+                newest_first
+                    .find(|g| self.can_work(g) || g.phase == Phase::Working)
+                    .ok_or(PlanError::NoneReady)
             }
         }
     }
 
-    fn table_of(&self, generation: &Generation, epoch: u64) -> Table {
-        let endpoints = 0..u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX);
-        let lists: Vec<_> = endpoints
-            .map(|endpoint| generation.eligible(endpoint))
-            .collect();
-        Table::new(lists.iter().map(Vec::as_slice)).of(generation.id, epoch)
+    /// An operator has a generation forgotten: its servers are to close.
+    pub(crate) fn retire(&mut self, by: Asker, name: &Name, force: bool) {
+        match self.try_retire(name, force) {
+            Ok(()) => self.answer(by, Answer::Done),
+            Err(error) => self.refuse(by, error),
+        }
     }
 
-    /// The endpoints that the working generation has listeners on.
-    fn working_endpoints(&self) -> impl Iterator<Item = u32> {
-        let published = self.published.as_ref();
-        (0..MAX_ENDPOINTS)
-            .filter(move |endpoint| published.is_some_and(|t| !t.slots(*endpoint).is_empty()))
+    fn try_retire(&mut self, name: &Name, force: bool) -> Result<(), PlanError> {
+        let generation = self.named(name)?;
+        let (id, phase) = (generation.id, generation.phase);
+        let name = generation.name.to_string();
+        if self.flipping_to() == Some(id) {
+            return Err(PlanError::FlipInProgress);
+        }
+        match phase {
+            Phase::Working => return Err(PlanError::StillWorking { name }),
+            Phase::Draining if !force => return Err(PlanError::StillDraining { name }),
+            _ => {}
+        }
+        self.supersede(id);
+        let departure = NoteState::Leaving(Epoch(0));
+        if let Some(generation) = self.generation_mut(id) {
+            generation.phase = Phase::Drained;
+            generation.departure = Some(departure);
+        }
+        if self.previous == Some(id) {
+            self.previous = None;
+        }
+        self.note_departure(id, departure);
+        if force {
+            let its = self.listeners.values_mut().filter(|l| l.generation == id);
+            its.for_each(|listener| listener.forced = true);
+        }
+        self.record(id, Happened::Retired { force });
+        self.tell(id, Event::Retired);
+        self.forget_if_empty(id);
+        Ok(())
     }
 }

@@ -1,19 +1,10 @@
-//! Generations and their listeners.
+//! Generations, their listeners, and the processes that hold them.
 
-use crate::Slot;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// A generation's number within its service, from 1; later ones have larger numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GenerationId(pub u32);
+use synflip_types::{Cookie, EndpointId, GenerationId, Name};
 
-/// A server process, as the agent knows it: one connection to the control socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProcessId(pub u64);
-
-impl ProcessId {
-    /// The process of a listener that an earlier agent has left, until it comes back.
-    pub const ABSENT: Self = Self(0);
-}
+use crate::{Departure, NoteState, ProcessId};
 
 /// What a generation is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,57 +23,88 @@ pub enum Phase {
     Drained,
 }
 
-/// One listener of a generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Member {
-    /// Its slot.
-    pub slot: Slot,
-    /// The endpoint that it is bound to.
-    pub endpoint: u32,
-    /// Its socket cookie.
-    pub cookie: u64,
-    /// The process that registered it.
-    pub process: ProcessId,
-    /// Whether that process has said ready.
-    pub ready: bool,
-    /// Whether that process still accepts from it.
-    pub served: bool,
-}
-
 /// One run of the server: a process or several.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Generation {
     /// Its number.
     pub id: GenerationId,
     /// Its name.
-    pub name: String,
+    pub name: Name,
     /// What it is doing.
     pub phase: Phase,
-    /// Its listeners, in the order they were registered.
-    pub members: Vec<Member>,
+    /// What is noted of its listeners once it has been flipped away from, or retired.
+    pub(crate) departure: Option<NoteState>,
 }
 
-impl Generation {
-    /// The slots of an endpoint that new connections may go to.
-    pub fn eligible(&self, endpoint: u32) -> Vec<Slot> {
-        self.members
-            .iter()
-            .filter(|member| member.endpoint == endpoint && member.ready && member.served)
-            .map(|member| member.slot)
-            .collect()
+/// One listener: who has it, and what it is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Listener {
+    /// Where it listens.
+    pub endpoint: EndpointId,
+    /// Its socket cookie.
+    pub cookie: Cookie,
+    /// Its generation.
+    pub generation: GenerationId,
+    /// The processes that accept from it, and whether each has said that it is ready.
+    pub holders: BTreeMap<ProcessId, Ready>,
+    /// How the last of them left; none while there is one.
+    pub left: Option<Departure>,
+    /// Whether the agent has a duplicate.
+    pub custody: bool,
+    /// What it is for.
+    pub role: Role,
+    /// Whether it does not listen any more: it was shut down, whoever has it.
+    pub stopped: bool,
+    /// Whether nobody accepts from it although a process that holds it lives.
+    pub stuck: bool,
+    /// Whether it is closed whatever is pending on it.
+    pub forced: bool,
+    /// Who has been lent it, and has not given it back.
+    pub lent: BTreeSet<ProcessId>,
+}
+
+/// Whether a process has said that it is ready.
+pub type Ready = bool;
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Its registration is being carried out.
+    Joining,
+    /// It is its generation's.
+    Member,
+    /// It stays open only because it is the first of its hash bucket.
+    Tombstone,
+}
+
+impl Listener {
+    /// Whether a process that is ready accepts from it.
+    pub fn accepts(&self) -> bool {
+        self.role == Role::Member && !self.stopped && self.holders.values().any(|ready| *ready)
     }
 
-    /// Whether any process still accepts for it.
-    pub fn is_served(&self) -> bool {
-        self.members.iter().any(|member| member.served)
+    /// Whether any process holds it, ready or not.
+    pub fn is_held(&self) -> bool {
+        !self.holders.is_empty()
     }
+}
 
-    /// Whether a flip to it is allowed.
-    pub(crate) fn can_work(&self) -> bool {
-        matches!(self.phase, Phase::Ready | Phase::Draining | Phase::Standby)
-            && self
-                .members
-                .iter()
-                .any(|member| member.ready && member.served)
-    }
+/// A process that holds listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Process {
+    /// Its generation.
+    pub generation: GenerationId,
+    /// How it is known.
+    pub link: Link,
+}
+
+/// How a process is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Link {
+    /// It is connected to the control socket: it can be told things, and lent listeners.
+    Connected,
+    /// It has been adopted: it knows nothing of this, and is followed until it ends.
+    Adopted,
+    /// An earlier agent knew it; it may connect again.
+    Absent,
 }

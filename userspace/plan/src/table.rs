@@ -6,7 +6,10 @@ use synflip_abi::{
     EPOCH_WORD, GENERATION_WORD, HEADER_WORDS, MAX_ENDPOINTS, MAX_SLOTS, Span, TABLE_WORDS,
 };
 
-use crate::{GenerationId, Slot};
+use synflip_types::GenerationId;
+
+/// A slot as it is in a table's words.
+type Slot = u32;
 
 /// A slot table: for each endpoint, the slots that its new connections are spread over.
 ///

@@ -1,0 +1,196 @@
+//! What the machine is told.
+
+use synflip_types::{Cookie, Endpoint, EndpointId, Epoch, Name, Slot};
+
+use crate::Pending;
+
+/// A process as the agent knows it: a connection to the control socket, or one that is followed
+/// without: adopted, or left by an earlier agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessId(pub u64);
+
+/// Who asked, and for what: an answer names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Asker {
+    /// The peer.
+    pub process: ProcessId,
+    /// Its request.
+    pub request: u64,
+}
+
+/// A fact.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// A process joins a generation with listeners that have passed inspection.
+    Join(Join),
+    /// A process accepts connections now.
+    Ready {
+        /// Who.
+        by: Asker,
+    },
+    /// A process no longer accepts for this service.
+    Left {
+        /// The process.
+        process: ProcessId,
+        /// How.
+        how: Departure,
+    },
+    /// A process has found nothing queued any more on listeners that it was lent, and has closed
+    /// them.
+    Emptied {
+        /// The process.
+        process: ProcessId,
+        /// The listeners.
+        listeners: Vec<Cookie>,
+    },
+    /// An operator asks for a flip.
+    Flip(FlipRequest),
+    /// An operator asks for a generation to be forgotten.
+    Retire {
+        /// Who asks.
+        by: Asker,
+        /// The generation.
+        generation: Name,
+        /// Even while connections are pending on it.
+        force: bool,
+    },
+    /// The kernel has refused to take a listener into its slot.
+    NotFilled {
+        /// The slot.
+        slot: Slot,
+        /// Why.
+        why: String,
+    },
+    /// The programs have been put on the groups, or the kernel has refused one.
+    Attached {
+        /// The registration that waits for it.
+        join: Option<ProcessId>,
+        /// Why not.
+        result: Result<(), String>,
+    },
+    /// The programs follow the table that was to be published, or it was refused.
+    Published(Result<(), NotPublished>),
+    /// What is pending on the listeners that were to be read: those that share an endpoint in the
+    /// order of their hash bucket.
+    Readings(Vec<(Slot, Reading)>),
+    /// A duplicate has been taken from a process.
+    Fetched {
+        /// The slot.
+        slot: Slot,
+    },
+    /// Whether listeners that are nobody's are in the reuseport group of an endpoint.
+    Strangers {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// Whether there are any.
+        present: bool,
+    },
+    /// Whether nobody accepts from a listener although its process lives.
+    Stuck {
+        /// The slot.
+        slot: Slot,
+        /// Whether it is so.
+        stuck: bool,
+    },
+    /// Time has passed.
+    Time,
+}
+
+/// A process that joins.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Join {
+    /// The process, and its request.
+    pub by: Asker,
+    /// Who is to get the answer, if it is not the process itself: whoever has it adopted.
+    pub answer: Asker,
+    /// The generation; without a name it founds one.
+    pub name: Option<Name>,
+    /// Its listeners.
+    pub listeners: Vec<(Endpoint, Cookie)>,
+    /// Whether it can be told and lent anything. One that cannot was adopted: it accepts already.
+    pub talks: bool,
+}
+
+/// An operator's flip.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FlipRequest {
+    /// Who asks.
+    pub by: Asker,
+    /// Where to.
+    pub target: Target,
+    /// Refused unless the service is still at this epoch.
+    pub if_epoch: Option<Epoch>,
+    /// How long the peer waits for the drain, in milliseconds; 0 if it does not.
+    pub drain_ms: u64,
+    /// Whether the old generation stays open for a rollback.
+    pub keep: bool,
+}
+
+/// Which generation a flip goes to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// The one with this name.
+    Named(Name),
+    /// The newest that can take connections.
+    Latest,
+    /// The one that was working before.
+    Previous,
+}
+
+/// How a process left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Departure {
+    /// It has closed its listeners.
+    Closed,
+    /// It has ended, or its connection has.
+    Died,
+}
+
+/// Why a table was not published.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NotPublished {
+    /// The slot whose listener is gone, if that is why.
+    pub gone: Option<Slot>,
+    /// Why, for people.
+    pub why: String,
+}
+
+/// What a look at a listener has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reading {
+    /// So much is pending on it.
+    Pending(Pending),
+    /// It was shut down: it does not listen any more, and nothing is pending on it.
+    Stopped,
+    /// It is in the agent's custody no more than in its slot: it is closed.
+    Gone,
+    /// It could not be seen.
+    Unknown,
+}
+
+impl Reading {
+    /// Whether nothing at all is pending.
+    pub const fn is_empty(self) -> bool {
+        match self {
+            Self::Pending(pending) => pending.is_empty(),
+            Self::Stopped | Self::Gone => true,
+            Self::Unknown => false,
+        }
+    }
+
+    /// Connections in the accept queue, as far as is known.
+    pub const fn queued(self) -> u32 {
+        match self {
+            Self::Pending(pending) => pending.queued,
+            _ => 0,
+        }
+    }
+
+    /// Handshakes that have begun, as far as is known.
+    pub const fn half_open(self) -> u32 {
+        match self {
+            Self::Pending(pending) => pending.half_open(),
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! Joining: from a process's listeners to members of a generation.
+//!
+//! A listener is put into its slot and noted, then the program is put on its reuseport group; only
+//! when all of a registration's listeners are in place is the process told, and only then may any
+//! table name them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use synflip_abi::{MAX_ENDPOINTS, MAX_SLOTS};
+use synflip_types::{Cookie, Endpoint, EndpointId, GenerationId, Name, Slot};
+
+use crate::{
+    Answer, Asker, Effect, Event, Generation, Happened, Join, Link, Listener, Moment, Phase,
+    PlanError, Process, ProcessId, Role, Service, service::Place,
+};
+
+/// A registration that is being carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Joining {
+    answer: Asker,
+    pub(crate) generation: GenerationId,
+    new: Vec<Slot>,
+    known: Vec<Slot>,
+    refused: Option<String>,
+}
+
+impl Service {
+    pub(crate) fn join(&mut self, join: Join, now: Moment) {
+        let asker = join.answer;
+        if let Err(error) = self.try_join(join, now) {
+            self.refuse(asker, error);
+        }
+    }
+
+    /// The process joins a generation. Without a name it founds one of its own.
+    ///
+    /// Listeners that are known are taken up again where they are, whatever has become of their
+    /// generation meanwhile; several processes of one generation may hold the same listener.
+    fn try_join(&mut self, join: Join, now: Moment) -> Result<(), PlanError> {
+        let Join {
+            by,
+            answer,
+            name,
+            listeners,
+            talks,
+        } = join;
+        if name.as_ref().is_some_and(|name| name.as_str() == "latest") {
+            return Err(PlanError::ReservedName);
+        }
+        if self.joins.contains_key(&by.process) {
+            return Err(PlanError::JoinInProgress);
+        }
+        let returning = self.returning(&listeners, name.as_ref(), by.process)?;
+        let named = name
+            .as_ref()
+            .and_then(|name| self.generations.iter().find(|g| g.name == *name));
+        if let Some(generation) = named
+            && returning != Some(generation.id)
+            && matches!(
+                generation.phase,
+                Phase::Draining | Phase::Standby | Phase::Drained
+            )
+        {
+            return Err(PlanError::GenerationClosed {
+                name: generation.name.to_string(),
+                phase: generation.phase,
+            });
+        }
+        let founds = returning.is_none() && named.is_none();
+        if founds && self.generations.len() >= self.rules.generations {
+            return Err(PlanError::TooManyGenerations {
+                most: self.rules.generations,
+            });
+        }
+        let endpoints = self.endpoints_with(&listeners)?;
+        let free = self.free_slots();
+        let new = listeners
+            .iter()
+            .filter(|(_, cookie)| self.slot_of(*cookie).is_none());
+        if new.count() > free.len() {
+            return Err(PlanError::TooManyListeners { free: free.len() });
+        }
+
+        let generation = match (returning, named) {
+            (Some(id), _) => id,
+            (None, Some(generation)) => generation.id,
+            (None, None) => self.found(name),
+        };
+        for (address, id) in &endpoints {
+            self.places.entry(*id).or_insert_with(|| Place {
+                address: *address,
+                unserved_since: None,
+                given_up: false,
+                strangers: false,
+            });
+        }
+        let mut joining = Joining {
+            answer,
+            generation,
+            new: Vec::new(),
+            known: Vec::new(),
+            refused: None,
+        };
+        let link = if talks {
+            Link::Connected
+        } else {
+            Link::Adopted
+        };
+        self.processes
+            .insert(by.process, Process { generation, link });
+        let mut free = free.into_iter();
+        for (address, cookie) in listeners {
+            if let Some(slot) = self.slot_of(cookie) {
+                self.take_up(slot, by.process);
+                joining.known.push(slot);
+                continue;
+            }
+            // Both were made sure of above.
+            let (Some(endpoint), Some(slot)) = (endpoints.get(&address), free.next()) else {
+                continue;
+            };
+            self.leave_grave(cookie);
+            let listener = Listener {
+                endpoint: *endpoint,
+                cookie,
+                generation,
+                holders: BTreeMap::from([(by.process, false)]),
+                left: None,
+                custody: false,
+                role: Role::Joining,
+                stopped: false,
+                stuck: false,
+                forced: false,
+                lent: BTreeSet::new(),
+            };
+            self.listeners.insert(slot, listener);
+            self.put(Effect::Fill { slot, cookie });
+            self.note(slot);
+            joining.new.push(slot);
+        }
+        self.put(Effect::Attach {
+            join: Some(by.process),
+        });
+        self.joins.insert(by.process, joining);
+        self.closing_soon(now);
+        Ok(())
+    }
+
+    /// The generation of the known ones among listeners that a process comes with.
+    fn returning(
+        &self,
+        listeners: &[(Endpoint, Cookie)],
+        name: Option<&Name>,
+        process: ProcessId,
+    ) -> Result<Option<GenerationId>, PlanError> {
+        let mut returning = None;
+        for (address, cookie) in listeners {
+            let Some(listener) = self
+                .slot_of(*cookie)
+                .and_then(|slot| self.listeners.get(&slot))
+            else {
+                continue;
+            };
+            let generation = self.generation(listener.generation);
+            let elsewhere =
+                |generation: &&Generation| name.is_some_and(|name| *name != generation.name);
+            let by_others = listener.holders.keys().any(|holder| {
+                let link = self.processes.get(holder).map(|holder| holder.link);
+                *holder != process && link != Some(Link::Absent)
+            });
+            if by_others && let Some(generation) = generation.filter(elsewhere) {
+                return Err(PlanError::RegisteredAlready {
+                    address: address.address(),
+                    generation: generation.name.to_string(),
+                });
+            }
+            if returning.is_some_and(|other| other != listener.generation) {
+                return Err(PlanError::OfTwoGenerations {
+                    address: address.address(),
+                });
+            }
+            returning = Some(listener.generation);
+        }
+        Ok(returning)
+    }
+
+    /// The numbers of the endpoints that listeners are bound to, new ones included.
+    fn endpoints_with(
+        &self,
+        listeners: &[(Endpoint, Cookie)],
+    ) -> Result<BTreeMap<Endpoint, EndpointId>, PlanError> {
+        let known = self.places.iter().map(|(id, place)| (place.address, *id));
+        let mut all: BTreeMap<Endpoint, EndpointId> = known.collect();
+        for (address, _) in listeners {
+            if all.contains_key(address) {
+                continue;
+            }
+            let taken = |id: &EndpointId| all.values().any(|other| other == id);
+            let free = (0..MAX_ENDPOINTS).map(EndpointId).find(|id| !taken(id));
+            all.insert(*address, free.ok_or(PlanError::TooManyEndpoints)?);
+        }
+        Ok(all)
+    }
+
+    fn free_slots(&self) -> Vec<Slot> {
+        let mentioned = self.mentioned();
+        let slots = (0..MAX_SLOTS).map(Slot);
+        slots
+            .filter(|slot| !self.listeners.contains_key(slot) && !mentioned.contains(slot))
+            .collect()
+    }
+
+    /// The slot of a listener that is its generation's.
+    pub(crate) fn slot_of(&self, cookie: Cookie) -> Option<Slot> {
+        let mut listeners = self.listeners.iter();
+        let found = listeners
+            .find(|(_, listener)| listener.cookie == cookie && listener.role != Role::Tombstone);
+        found.map(|(slot, _)| *slot)
+    }
+
+    /// Gives a known listener to a process, which has come back to it or shares it with others.
+    fn take_up(&mut self, slot: Slot, process: ProcessId) {
+        let Some(listener) = self.listeners.get_mut(&slot) else {
+            return;
+        };
+        let processes = &self.processes;
+        let absent = |id: &ProcessId| {
+            processes
+                .get(id)
+                .is_none_or(|holder| holder.link == Link::Absent)
+        };
+        listener.holders.retain(|holder, _| !absent(holder));
+        listener.holders.entry(process).or_insert(false);
+        (listener.left, listener.custody) = (None, true);
+        let cookie = listener.cookie;
+        self.put(Effect::Keep { slot, cookie });
+        self.note(slot);
+        self.forget_processes();
+    }
+
+    /// Takes a tombstone out of its slot: its server has come back to it, and the kernel has a
+    /// listener in one slot only. The server's own descriptor keeps it where it is in its bucket.
+    fn leave_grave(&mut self, cookie: Cookie) {
+        let mut listeners = self.listeners.iter();
+        let grave = listeners.find(|(_, listener)| listener.cookie == cookie);
+        if let Some(slot) = grave.map(|(slot, _)| *slot) {
+            self.close(slot, 0);
+        }
+    }
+
+    /// Adds an empty generation.
+    fn found(&mut self, name: Option<Name>) -> GenerationId {
+        self.last_id += 1;
+        let id = GenerationId(self.last_id);
+        let name = name.unwrap_or_else(|| self.unused_name());
+        self.generations.push(Generation {
+            id,
+            name,
+            phase: Phase::Registered,
+            departure: None,
+        });
+        id
+    }
+
+    fn unused_name(&self) -> Name {
+        let taken = |name: &Name| self.generations.iter().any(|g| g.name == *name);
+        (self.last_id..)
+            .filter_map(|number| format!("gen{number}").parse().ok())
+            .find(|name| !taken(name))
+            .expect("there are fewer generations than numbers")
+    }
+
+    /// The kernel has not taken a listener: its registration is refused when all has been tried.
+    pub(crate) fn not_filled(&mut self, slot: Slot, why: String) {
+        let mut joins = self.joins.values_mut();
+        if let Some(join) = joins.find(|join| join.new.contains(&slot)) {
+            join.refused.get_or_insert(why);
+        }
+    }
+
+    /// The program is on the groups: what was registered before is in place.
+    pub(crate) fn attached(
+        &mut self,
+        join: Option<ProcessId>,
+        result: Result<(), String>,
+        now: Moment,
+    ) {
+        let Some((process, joining)) = join.and_then(|by| Some((by, self.joins.remove(&by)?)))
+        else {
+            return;
+        };
+        match joining.refused.clone().map_or(result, Err) {
+            Ok(()) => self.joined(process, &joining, now),
+            Err(why) => {
+                for slot in joining.new {
+                    self.close(slot, 0);
+                }
+                self.refuse(joining.answer, PlanError::Kernel { why });
+                self.forget_processes();
+                self.forget_if_empty(joining.generation);
+            }
+        }
+    }
+
+    fn joined(&mut self, process: ProcessId, joining: &Joining, now: Moment) {
+        let generation = joining.generation;
+        let all: Vec<Slot> = joining.new.iter().chain(&joining.known).copied().collect();
+        for slot in &all {
+            if let Some(listener) = self.listeners.get_mut(slot)
+                && listener.role == Role::Joining
+            {
+                (listener.role, listener.custody) = (Role::Member, true);
+            }
+            self.put(Effect::Store { slot: *slot });
+        }
+        self.relieved = true;
+        let listeners = all.len();
+        if joining.known.is_empty() {
+            self.record(generation, Happened::Registered { listeners });
+        } else {
+            self.record(generation, Happened::Back { listeners });
+            self.prepare(&joining.known);
+        }
+        let Some(name) = self.generation(generation).map(|g| g.name.clone()) else {
+            return;
+        };
+        let answer = Answer::Registered { generation: name };
+        match self.processes.get(&process).map(|process| process.link) {
+            // Whoever has it adopted is to find what follows from that done.
+            Some(Link::Adopted) => {
+                self.make_ready(process);
+                self.answers.push((joining.answer, answer));
+            }
+            _ => self.answer(joining.answer, answer),
+        }
+        if !joining.known.is_empty()
+            && let Some(event) = self.what_happened_to(generation)
+        {
+            self.put(Effect::Tell { to: process, event });
+        }
+        self.closing_soon(now);
+    }
+
+    /// What a process that has come back has missed.
+    fn what_happened_to(&self, generation: GenerationId) -> Option<Event> {
+        match self.generation(generation)?.phase {
+            Phase::Working => Some(Event::Working),
+            Phase::Draining => Some(Event::Draining),
+            Phase::Standby => Some(Event::Standby),
+            Phase::Drained => Some(Event::Drained),
+            Phase::Registered | Phase::Ready => None,
+        }
+    }
+
+    /// A process accepts connections now.
+    pub(crate) fn ready(&mut self, by: Asker) {
+        if self.processes.contains_key(&by.process) {
+            self.make_ready(by.process);
+            self.answer(by, Answer::Done);
+        } else {
+            self.refuse(by, PlanError::NotMember);
+        }
+    }
+
+    fn make_ready(&mut self, process: ProcessId) {
+        let Some(generation) = self
+            .processes
+            .get(&process)
+            .map(|process| process.generation)
+        else {
+            return;
+        };
+        let mut news = Vec::new();
+        for (slot, listener) in &mut self.listeners {
+            if let Some(ready) = listener.holders.get_mut(&process)
+                && !*ready
+            {
+                *ready = true;
+                news.push(*slot);
+            }
+        }
+        if let Some(generation) = self.generation_mut(generation)
+            && generation.phase == Phase::Registered
+        {
+            generation.phase = Phase::Ready;
+        }
+        news.into_iter().for_each(|slot| self.note(slot));
+        self.record(generation, Happened::Ready);
+    }
+
+    /// A descriptor has been taken from a process that lives.
+    pub(crate) fn fetched(&mut self, slot: Slot, now: Moment) {
+        let Some(listener) = self.listeners.get_mut(&slot) else {
+            return;
+        };
+        listener.custody = true;
+        self.put(Effect::Attach { join: None });
+        self.put(Effect::Store { slot });
+        self.prepare(&[slot]);
+        self.relieved = true;
+        self.closing_soon(now);
+        self.drains
+            .iter_mut()
+            .for_each(|drain| drain.retry.soon(now));
+    }
+
+    /// Gives listeners the options that their generation's phase asks for.
+    pub(crate) fn prepare(&mut self, slots: &[Slot]) {
+        for slot in slots {
+            let Some(listener) = self.listeners.get(slot) else {
+                continue;
+            };
+            let phase = self.generation(listener.generation).map(|g| g.phase);
+            let draining = matches!(
+                phase,
+                Some(Phase::Draining | Phase::Standby | Phase::Drained)
+            );
+            self.put(Effect::Prepare {
+                slot: *slot,
+                draining,
+            });
+        }
+    }
+}

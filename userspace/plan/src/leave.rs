@@ -1,0 +1,128 @@
+//! Leaving: a process closes its listeners or dies, and what becomes of them when nobody comes.
+
+use std::collections::BTreeSet;
+
+use synflip_types::{Cookie, EndpointId, Slot};
+
+use crate::{Departure, Effect, Happened, Listener, Moment, ProcessId, Role, Service};
+
+impl Service {
+    /// A process no longer accepts. Its listeners stay open in the agent's custody.
+    pub(crate) fn leave(&mut self, process: ProcessId, how: Departure, now: Moment) {
+        for listener in self.listeners.values_mut() {
+            listener.lent.remove(&process);
+        }
+        let Some(known) = self.processes.remove(&process) else {
+            return;
+        };
+        for listener in self.listeners.values_mut() {
+            if listener.holders.remove(&process).is_some() && listener.holders.is_empty() {
+                listener.left = Some(how);
+            }
+        }
+        let what = match how {
+            Departure::Closed => Happened::Closed,
+            Departure::Died => Happened::Died,
+        };
+        self.record(known.generation, what);
+        self.closing_soon(now);
+    }
+
+    /// A listener does not listen any more, although its process lives, or is closed.
+    pub(crate) fn lose(&mut self, slot: Slot) {
+        if let Some(listener) = self.listeners.get_mut(&slot) {
+            listener.stopped = true;
+            listener.left.get_or_insert(Departure::Died);
+            listener.holders.clear();
+            self.forget_processes();
+        }
+    }
+
+    /// Forgets the processes that hold nothing any more and cannot come back.
+    pub(crate) fn forget_processes(&mut self) {
+        let listeners = &self.listeners;
+        let joins = &self.joins;
+        self.processes.retain(|id, process| {
+            process.link == crate::Link::Connected
+                || joins.contains_key(id)
+                || listeners
+                    .values()
+                    .any(|listener| listener.holders.contains_key(id))
+        });
+    }
+
+    /// A process has found nothing queued any more on what it was lent.
+    pub(crate) fn emptied(&mut self, process: ProcessId, cookies: &[Cookie], now: Moment) {
+        for listener in self.listeners.values_mut() {
+            if cookies.contains(&listener.cookie) {
+                listener.lent.remove(&process);
+            }
+        }
+        self.closing_soon(now);
+    }
+
+    /// Holds the listeners of endpoints that nobody accepts at, until the hold is over.
+    ///
+    /// Held, they take connections for whoever comes next. It ends at once where the last process
+    /// at each of an endpoint's listeners has closed them on purpose, and where somebody who is
+    /// not registered would take the connections that wait here for nobody.
+    pub(crate) fn hold(&mut self, now: Moment) {
+        let endpoints: Vec<EndpointId> = self.places.keys().copied().collect();
+        for endpoint in endpoints {
+            let its: Vec<&Listener> = self
+                .listeners
+                .values()
+                .filter(|listener| {
+                    listener.endpoint == endpoint && listener.role != Role::Tombstone
+                })
+                .collect();
+            let held = its.iter().any(|listener| listener.is_held());
+            let on_purpose = its
+                .iter()
+                .all(|listener| listener.left == Some(Departure::Closed));
+            let none = its.is_empty();
+            let changing = self.change.is_some();
+            let hold = self.rules.hold;
+            let Some(place) = self.places.get_mut(&endpoint) else {
+                continue;
+            };
+            if held || none {
+                (place.unserved_since, place.given_up) = (None, none && place.given_up);
+                continue;
+            }
+            let first = place.unserved_since.is_none();
+            let since = *place.unserved_since.get_or_insert(now);
+            let over = on_purpose || place.strangers || now - since >= hold;
+            let give_up = over && !changing && !place.given_up;
+            if give_up {
+                place.given_up = true;
+                self.closing_soon(now);
+            }
+            if give_up {
+                self.note_endpoint(Happened::GivenUp { endpoint });
+            } else if first && !over {
+                self.note_endpoint(Happened::Held { endpoint });
+            }
+        }
+    }
+
+    fn note_endpoint(&mut self, what: Happened) {
+        let generation = None;
+        self.put(Effect::Record { generation, what });
+    }
+
+    /// Forgets listeners that nobody has: neither a process nor the agent.
+    pub(crate) fn sweep(&mut self) {
+        let gone: BTreeSet<Slot> = self
+            .listeners
+            .iter()
+            .filter(|(_, listener)| {
+                !listener.custody && !listener.is_held() && listener.role != Role::Joining
+            })
+            .map(|(slot, _)| *slot)
+            .collect();
+        for slot in gone {
+            self.close(slot, 0);
+        }
+    }
+}

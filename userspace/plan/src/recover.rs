@@ -1,0 +1,192 @@
+//! Taking up a service that an earlier agent has left in the kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use synflip_types::{Epoch, GenerationId, Slot};
+
+use crate::{
+    Departure, Effect, Generation, Link, Listener, Moment, Note, NoteState, Phase, Process, Role,
+    Rules, Service, Table,
+    drain::{Check, Drain},
+    service::Place,
+};
+
+/// A listener as the earlier agent has noted it, and which is still open.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Left {
+    /// Its slot.
+    pub slot: Slot,
+    /// The note. Its process is none if it has certainly ended.
+    pub note: Note,
+    /// Whether that process is known to live.
+    pub lives: bool,
+    /// Whether systemd has kept a descriptor of it for this agent.
+    pub kept: bool,
+}
+
+impl Service {
+    /// A service as the kernel has it: the published table, and the listeners that are open; with
+    /// it what is to be done first.
+    ///
+    /// Nothing changes for new connections. The generation that the table names works, those that
+    /// were flipped away from drain, others are what they said. Processes that are known to live
+    /// hold their listeners as before; of others it is assumed until the contrary is seen.
+    pub fn recovered(
+        rules: Rules,
+        published: Option<Table>,
+        left: &[Left],
+        now: Moment,
+    ) -> (Self, Vec<Effect>) {
+        let mut service = Self::new(rules);
+        if let Some(table) = published.filter(|table| !table.is_empty()) {
+            service.working = Some(table.generation());
+            // Its number is taken even if none of its listeners is left.
+            service.last_id = table.generation().0;
+            service.epoch = Epoch(table.epoch());
+            service.published = Some(table);
+        }
+        for listener in left {
+            service.take_over(listener);
+        }
+        service.generations.sort_by_key(|generation| generation.id);
+        // A tombstone's generation may be gone.
+        let (working, epoch) = (service.working, service.epoch);
+        let was_left_last = |generation: &&Generation| {
+            Some(generation.id) != working
+                && matches!(
+                    generation.departure,
+                    Some(NoteState::Kept(at) | NoteState::Leaving(at)) if at == low(epoch)
+                )
+        };
+        let previous = service.generations.iter().find(was_left_last);
+        service.previous = previous.map(|generation| generation.id);
+        service.resume(left, now);
+        let effects = service.on(crate::Input::Time, now);
+        (service, effects)
+    }
+
+    fn take_over(&mut self, left: &Left) {
+        let Left {
+            slot,
+            note,
+            lives,
+            kept,
+        } = left;
+        self.places.insert(
+            note.endpoint,
+            Place {
+                address: note.address,
+                unserved_since: None,
+                given_up: false,
+                strangers: false,
+            },
+        );
+        self.last_id = self.last_id.max(note.generation.0);
+        let tombstone = note.state == NoteState::Tombstone;
+        let departure = match note.state {
+            NoteState::Kept(_) | NoteState::Leaving(_) => Some(note.state),
+            NoteState::Registered | NoteState::Tombstone => None,
+        };
+        let phase = match self.working {
+            Some(working) if note.generation == working => Phase::Working,
+            Some(_) if departure.is_some() => Phase::Draining,
+            _ if note.ready => Phase::Ready,
+            _ => Phase::Registered,
+        };
+        let ready = note.ready || phase == Phase::Working;
+        let mut holders = BTreeMap::new();
+        if let Some(process) = note.process.filter(|_| !tombstone) {
+            holders.insert(process, ready);
+            let link = if note.adopted && *lives {
+                Link::Adopted
+            } else {
+                Link::Absent
+            };
+            let generation = note.generation;
+            self.processes.insert(process, Process { generation, link });
+        }
+        self.listeners.insert(
+            *slot,
+            Listener {
+                endpoint: note.endpoint,
+                cookie: note.cookie,
+                generation: note.generation,
+                left: holders.is_empty().then_some(Departure::Died),
+                holders,
+                custody: *kept,
+                role: if tombstone {
+                    Role::Tombstone
+                } else {
+                    Role::Member
+                },
+                stopped: false,
+                stuck: false,
+                forced: false,
+                lent: BTreeSet::new(),
+            },
+        );
+        if tombstone {
+            return;
+        }
+        match self.generation_mut(note.generation) {
+            Some(generation) => {
+                // One that joined later may not have been noted as leaving, or ready.
+                if phase == Phase::Draining
+                    || (phase == Phase::Ready && generation.phase == Phase::Registered)
+                {
+                    generation.phase = phase;
+                }
+                if phase != Phase::Working {
+                    generation.departure = generation.departure.or(departure);
+                }
+            }
+            None => self.generations.push(Generation {
+                id: note.generation,
+                name: note.name.clone(),
+                phase,
+                departure: departure.filter(|_| phase != Phase::Working),
+            }),
+        }
+    }
+
+    /// Takes custody of what lives, and goes on with what drains.
+    fn resume(&mut self, left: &[Left], now: Moment) {
+        for Left {
+            slot,
+            lives,
+            kept,
+            note,
+        } in left
+        {
+            match note.process {
+                Some(from) if *lives && !kept => self.put(Effect::Fetch { slot: *slot, from }),
+                _ => {}
+            }
+        }
+        if left.iter().any(|listener| listener.kept) {
+            self.put(Effect::Attach { join: None });
+            let kept = left
+                .iter()
+                .filter(|l| l.kept && l.note.state != NoteState::Tombstone);
+            let slots: Vec<Slot> = kept.map(|listener| listener.slot).collect();
+            self.prepare(&slots);
+        }
+        self.relieved = true;
+        let draining = self
+            .generations
+            .iter()
+            .filter(|g| g.phase == Phase::Draining);
+        let drains: Vec<(GenerationId, bool)> = draining
+            .map(|g| (g.id, matches!(g.departure, Some(NoteState::Kept(_)))))
+            .collect();
+        for (id, keep) in drains {
+            let drain = Drain::new(id, keep, None, Check::Attach, now);
+            self.drains.push(drain);
+        }
+    }
+}
+
+/// The half of an epoch that is noted.
+fn low(epoch: Epoch) -> Epoch {
+    Epoch(epoch.0 & 0xffff_ffff)
+}
