@@ -8,6 +8,9 @@ pub(crate) const CONNECTIONS: usize = 1024;
 /// Services.
 pub(crate) const SERVICES: usize = 64;
 
+/// Services of one user who is not root.
+pub(crate) const SERVICES_OF_UID: usize = 16;
+
 /// Generations of a service at one time, those included that are still closing.
 pub(crate) const GENERATIONS: usize = 64;
 

@@ -52,8 +52,11 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, AgentErro
         .map_err(AgentError::io("listening on the metrics address"))
 }
 
-/// Answers scrapes for as long as the agent runs.
-pub(crate) async fn serve(listener: TcpListener, messages: mpsc::Sender<Message>) {
+/// Answers scrapes for as long as the agent runs, if there is an address for them.
+pub(crate) async fn serve(listener: Option<TcpListener>, messages: mpsc::Sender<Message>) {
+    let Some(listener) = listener else {
+        return std::future::pending().await;
+    };
     let places = Arc::new(Semaphore::new(limits::SCRAPES));
     // With all places taken the rest wait in the accept queue.
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {

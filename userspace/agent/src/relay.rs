@@ -14,63 +14,55 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use synflip_plan::{ProcessId, Slot};
+use synflip_wire::Name;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpSocket, TcpStream},
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
-use crate::{custody::Custody, limits, netns, service::Service, sys};
+use crate::{custody::Custody, limits, netns, sys};
 
 /// How long the working generation may take to answer a SYN: longer than two retransmissions.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Room for the connections that are being relayed.
 #[derive(Debug)]
-pub(crate) struct Relays(Arc<Semaphore>);
+pub(crate) struct Relays {
+    places: Arc<Semaphore>,
+    runtime: Handle,
+}
 
 impl Default for Relays {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(limits::RELAYED)))
+        Self {
+            places: Arc::new(Semaphore::new(limits::RELAYED)),
+            runtime: Handle::current(),
+        }
     }
 }
 
-impl Service {
-    /// Relays what is queued on a listener that nobody serves, if the working generation has
-    /// listeners at its address.
-    pub(crate) fn relay(&self, slot: Slot) {
-        let listener = self.custody.get(&slot);
-        let endpoint = listener.and_then(|listener| self.endpoint(listener.address));
-        let working = self.plan.working().and_then(|id| self.plan.generation(id));
-        let mut members = working.into_iter().flat_map(|working| &working.members);
-        // One that has yet to come back to a new agent can be handed the connections then.
-        let answers = members.any(|member| {
-            Some(member.endpoint) == endpoint
-                && member.ready
-                && member.served
-                && member.process != ProcessId::ABSENT
-        });
-        if !answers {
-            return;
-        }
+impl Relays {
+    /// Relays what is queued on a listener that nobody serves.
+    pub(crate) fn take_queue(&self, service: &Name, listener: &Custody) {
         let mut relayed = 0;
-        while let Ok(place) = Arc::clone(&self.relays.0).try_acquire_owned() {
-            match self.custody.get(&slot).map(Custody::accept) {
-                Some(Ok(Some(connection))) => {
+        while let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            match listener.accept() {
+                Ok(Some(connection)) => {
                     relayed += 1;
-                    tokio::spawn(run(connection, place));
+                    self.runtime.spawn(run(connection, place));
                 }
-                Some(Ok(None)) | None => break,
-                Some(Err(error)) => {
-                    tracing::warn!(service = %self.name, slot, "accepting what is left: {error}");
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(%service, "accepting what is left: {error}");
                     break;
                 }
             }
         }
         if relayed > 0 {
-            tracing::info!(service = %self.name, connections = relayed, "relaying");
+            tracing::info!(%service, connections = relayed, "relaying");
         }
     }
 }

@@ -42,7 +42,7 @@ mod service;
 mod table;
 mod time;
 
-pub use effect::{Answer, DrainEnd, Effect, Event, Flip, Happened, Note, NoteState};
+pub use effect::{Answer, DrainEnd, Effect, EffectKind, Event, Flip, Happened, Note, NoteState};
 pub use error::PlanError;
 pub use generation::{Generation, Link, Listener, Phase, Process, Ready, Role};
 pub use host::{Admission, Group, Host, HostError, Quotas};
