@@ -18,7 +18,10 @@ use synflip_bed::{
     wait::{self, SOON},
 };
 use synflip_bpf::{BpfError, Object, Outcomes, Publisher, Steering, Variant, probe};
-use synflip_plan::{Slot, Table};
+use synflip_plan::Table;
+
+/// A slot as it is in a table.
+type Slot = u32;
 
 /// Connections that are open at one time.
 const BATCH: usize = 50;

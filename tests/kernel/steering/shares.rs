@@ -8,7 +8,10 @@ use synflip_bed::{
     capability::is_slow,
     wait::{self, SOON},
 };
-use synflip_plan::{Slot, Table};
+use synflip_plan::Table;
+
+/// A slot as it is in a table.
+type Slot = u32;
 
 use super::bench::{Bench, any};
 

@@ -171,7 +171,7 @@ mod tests {
             let die_at: DieAt = point.to_string().parse().unwrap();
             assert_eq!((die_at.point, die_at.nth.get()), (point, 1));
             let die_at: DieAt = format!("{point}:7").parse().unwrap();
-            assert_eq!((die_at.point, die_at.nth.get()), (*point, 7));
+            assert_eq!((die_at.point, die_at.nth.get()), (point, 7));
             assert_eq!(die_at.to_string().parse::<DieAt>().unwrap(), die_at);
         }
         for bad in [
