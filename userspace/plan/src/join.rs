@@ -108,6 +108,8 @@ impl Service {
         };
         self.processes
             .insert(by.process, Process { generation, link });
+        // From here on neither process nor generation is forgotten.
+        self.joins.insert(by.process, joining.clone());
         let mut free = free.into_iter();
         for (address, cookie) in listeners {
             if let Some(slot) = self.slot_of(cookie) {
@@ -119,7 +121,7 @@ impl Service {
             let (Some(endpoint), Some(slot)) = (endpoints.get(&address), free.next()) else {
                 continue;
             };
-            self.leave_grave(cookie);
+            self.leave_old_slot(cookie);
             let listener = Listener {
                 endpoint: *endpoint,
                 cookie,
@@ -210,11 +212,12 @@ impl Service {
             .collect()
     }
 
-    /// The slot of a listener that is its generation's.
+    /// The slot of a listener that is its generation's, and listens.
     pub(crate) fn slot_of(&self, cookie: Cookie) -> Option<Slot> {
         let mut listeners = self.listeners.iter();
-        let found = listeners
-            .find(|(_, listener)| listener.cookie == cookie && listener.role != Role::Tombstone);
+        let found = listeners.find(|(_, listener)| {
+            listener.cookie == cookie && listener.role != Role::Tombstone && !listener.stopped
+        });
         found.map(|(slot, _)| *slot)
     }
 
@@ -238,12 +241,13 @@ impl Service {
         self.forget_processes();
     }
 
-    /// Takes a tombstone out of its slot: its server has come back to it, and the kernel has a
-    /// listener in one slot only. The server's own descriptor keeps it where it is in its bucket.
-    fn leave_grave(&mut self, cookie: Cookie) {
+    /// Takes a tombstone, or a listener that was shut down, out of its slot: its server has come
+    /// back to it, and the kernel has a listener in one slot only. The server's own descriptor
+    /// keeps it where it is in its bucket.
+    fn leave_old_slot(&mut self, cookie: Cookie) {
         let mut listeners = self.listeners.iter();
-        let grave = listeners.find(|(_, listener)| listener.cookie == cookie);
-        if let Some(slot) = grave.map(|(slot, _)| *slot) {
+        let old = listeners.find(|(_, listener)| listener.cookie == cookie);
+        if let Some(slot) = old.map(|(slot, _)| *slot) {
             self.close(slot, 0);
         }
     }
@@ -319,7 +323,7 @@ impl Service {
             self.record(generation, Happened::Registered { listeners });
         } else {
             self.record(generation, Happened::Back { listeners });
-            self.prepare(&joining.known);
+            self.prepare(&all);
         }
         let Some(name) = self.generation(generation).map(|g| g.name.clone()) else {
             return;
@@ -333,7 +337,12 @@ impl Service {
             }
             _ => self.answer(joining.answer, answer),
         }
-        if !joining.known.is_empty()
+        let talks = self
+            .processes
+            .get(&process)
+            .is_some_and(|process| process.link == Link::Connected);
+        if talks
+            && !joining.known.is_empty()
             && let Some(event) = self.what_happened_to(generation)
         {
             self.put(Effect::Tell { to: process, event });

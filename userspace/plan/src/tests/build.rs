@@ -203,4 +203,3 @@ impl Scene {
         self.service.working().map(|id| id.0)
     }
 }
-

@@ -157,4 +157,3 @@ pub(super) fn pending(queued: u32, half_open: u32) -> Reading {
         queued,
     })
 }
-

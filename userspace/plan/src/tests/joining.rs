@@ -56,11 +56,7 @@ fn with_the_name_of_a_generation_a_process_joins_it() {
     let mut scene = Scene::v1_works();
     assert_eq!(
         scene.on(join(B, "v1", &[(WEB, 11)])),
-        [
-            fill(1, 11),
-            note(1, listener(WEB, 11, 1).of(B)),
-            attach(B)
-        ]
+        [fill(1, 11), note(1, listener(WEB, 11, 1).of(B)), attach(B)]
     );
 }
 
@@ -102,10 +98,7 @@ fn a_process_is_of_one_generation_only() {
     let error = PlanError::OfTwoGenerations {
         address: address(WEB).address(),
     };
-    assert_eq!(
-        scene.on(join(A, "v2", &[(WEB, 20)])),
-        [refused(A, error)]
-    );
+    assert_eq!(scene.on(join(A, "v2", &[(WEB, 20)])), [refused(A, error)]);
 }
 
 #[test]
@@ -144,10 +137,7 @@ fn a_process_that_dies_while_it_registers_leaves_its_listener_to_the_closing_ord
     scene.on(join(B, "v2", &[(WEB, 20)]));
     assert_eq!(
         scene.on(died(B)),
-        [
-            note(1, listener(WEB, 20, 2)),
-            record(2, Happened::Died)
-        ]
+        [note(1, listener(WEB, 20, 2)), record(2, Happened::Died)]
     );
     assert_eq!(
         scene.on(attached(Some(B))),

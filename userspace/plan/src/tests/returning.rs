@@ -9,11 +9,7 @@ fn a_process_that_comes_back_finds_its_listener_where_it_was() {
     scene.run(died(A));
     assert_eq!(
         scene.on(join(B, "v1", &[(WEB, 10)])),
-        [
-            keep(0, 10),
-            note(0, listener(WEB, 10, 1).of(B)),
-            attach(B)
-        ]
+        [keep(0, 10), note(0, listener(WEB, 10, 1).of(B)), attach(B)]
     );
     assert_eq!(
         scene.on(attached(Some(B))),
