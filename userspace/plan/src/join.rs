@@ -66,6 +66,14 @@ impl Service {
                 phase: generation.phase,
             });
         }
+        let target = returning.or(named.map(|generation| generation.id));
+        if let Some(other) = self.generation_held_by(by.process)
+            && target != Some(other.id)
+        {
+            return Err(PlanError::OneGeneration {
+                name: other.name.to_string(),
+            });
+        }
         let founds = returning.is_none() && named.is_none();
         if founds && self.generations.len() >= self.rules.generations {
             return Err(PlanError::TooManyGenerations {
@@ -184,6 +192,13 @@ impl Service {
             returning = Some(listener.generation);
         }
         Ok(returning)
+    }
+
+    /// The generation of the listeners that a process holds.
+    fn generation_held_by(&self, process: ProcessId) -> Option<&Generation> {
+        let mut listeners = self.listeners.values();
+        let its = listeners.find(|listener| listener.holders.contains_key(&process))?;
+        self.generation(its.generation)
     }
 
     /// The numbers of the endpoints that listeners are bound to, new ones included.

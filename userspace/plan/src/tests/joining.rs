@@ -95,9 +95,8 @@ fn a_second_registration_waits_for_the_answer_to_the_first() {
 #[test]
 fn a_process_is_of_one_generation_only() {
     let mut scene = Scene::v1_works();
-    let error = PlanError::OfTwoGenerations {
-        address: address(WEB).address(),
-    };
+    let name = "v1".to_owned();
+    let error = PlanError::OneGeneration { name };
     assert_eq!(scene.on(join(A, "v2", &[(WEB, 20)])), [refused(A, error)]);
 }
 
