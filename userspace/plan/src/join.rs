@@ -10,8 +10,8 @@ use synflip_abi::{MAX_ENDPOINTS, MAX_SLOTS};
 use synflip_types::{Cookie, Endpoint, EndpointId, GenerationId, Name, Slot};
 
 use crate::{
-    Answer, Asker, Effect, Event, Generation, Happened, Join, Link, Listener, Moment, Phase,
-    PlanError, Process, ProcessId, Role, Service, service::Place,
+    Answer, Asker, Departure, Effect, Event, Generation, Happened, Join, Link, Listener, Moment,
+    Phase, PlanError, Process, ProcessId, Role, Service, service::Place,
 };
 
 /// A registration that is being carried out.
@@ -21,6 +21,8 @@ pub(crate) struct Joining {
     pub(crate) generation: GenerationId,
     new: Vec<Slot>,
     known: Vec<Slot>,
+    /// Those of the known ones that the process did not hold before.
+    taken_up: Vec<Slot>,
     refused: Option<String>,
 }
 
@@ -107,6 +109,7 @@ impl Service {
             generation,
             new: Vec::new(),
             known: Vec::new(),
+            taken_up: Vec::new(),
             refused: None,
         };
         let link = if talks {
@@ -121,7 +124,9 @@ impl Service {
         let mut free = free.into_iter();
         for (address, cookie) in listeners {
             if let Some(slot) = self.slot_of(cookie) {
-                self.take_up(slot, by.process);
+                if self.take_up(slot, by.process) {
+                    joining.taken_up.push(slot);
+                }
                 joining.known.push(slot);
                 continue;
             }
@@ -236,10 +241,11 @@ impl Service {
         found.map(|(slot, _)| *slot)
     }
 
-    /// Gives a known listener to a process, which has come back to it or shares it with others.
-    fn take_up(&mut self, slot: Slot, process: ProcessId) {
+    /// Gives a known listener to a process, which has come back to it or shares it with others;
+    /// false if it has it already.
+    fn take_up(&mut self, slot: Slot, process: ProcessId) -> bool {
         let Some(listener) = self.listeners.get_mut(&slot) else {
-            return;
+            return false;
         };
         let processes = &self.processes;
         let absent = |id: &ProcessId| {
@@ -248,12 +254,14 @@ impl Service {
                 .is_none_or(|holder| holder.link == Link::Absent)
         };
         listener.holders.retain(|holder, _| !absent(holder));
+        let is_new = !listener.holders.contains_key(&process);
         listener.holders.entry(process).or_insert(false);
         (listener.left, listener.custody) = (None, true);
         let cookie = listener.cookie;
         self.put(Effect::Keep { slot, cookie });
         self.note(slot);
         self.forget_processes();
+        is_new
     }
 
     /// Takes a tombstone, or a listener that was shut down, out of its slot: its server has come
@@ -311,13 +319,39 @@ impl Service {
         match joining.refused.clone().map_or(result, Err) {
             Ok(()) => self.joined(process, &joining, now),
             Err(why) => {
-                for slot in joining.new {
-                    self.close(slot, 0);
-                }
+                self.undo(process, &joining);
                 self.refuse(joining.answer, PlanError::Kernel { why });
-                self.forget_processes();
                 self.forget_if_empty(joining.generation);
+                self.closing_soon(now);
             }
+        }
+    }
+
+    /// Takes back a registration that has failed: the process has what it had before.
+    fn undo(&mut self, process: ProcessId, joining: &Joining) {
+        for slot in &joining.new {
+            match self.listeners.get_mut(slot) {
+                // The process has died meanwhile. The agent's duplicate is the last one: it goes
+                // by the closing order.
+                Some(listener) if !listener.is_held() => {
+                    (listener.role, listener.custody) = (Role::Member, true);
+                }
+                _ => self.close(*slot, 0),
+            }
+        }
+        for slot in &joining.taken_up {
+            if let Some(listener) = self.listeners.get_mut(slot)
+                && listener.holders.remove(&process).is_some()
+            {
+                if listener.holders.is_empty() {
+                    listener.left = Some(Departure::Died);
+                }
+                self.note(*slot);
+            }
+        }
+        let mut listeners = self.listeners.values();
+        if !listeners.any(|listener| listener.holders.contains_key(&process)) {
+            self.processes.remove(&process);
         }
     }
 

@@ -6,4 +6,5 @@ mod effects;
 mod inputs;
 
 mod joining;
+mod refused;
 mod returning;
