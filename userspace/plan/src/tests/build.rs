@@ -194,6 +194,12 @@ impl Scene {
         self.run(Input::Time)
     }
 
+    /// Time passes until the machine wants to be called, nothing else.
+    pub(super) fn woken_on(&mut self) -> Vec<Effect> {
+        self.now = self.wake.take().expect("a wake was asked for");
+        self.on(Input::Time)
+    }
+
     pub(super) fn phase(&self, generation: u32) -> Option<Phase> {
         let generation = self.service.generation(GenerationId(generation))?;
         Some(generation.phase)

@@ -5,6 +5,8 @@ mod build;
 mod effects;
 mod inputs;
 
+mod flip;
 mod joining;
+mod readiness;
 mod refused;
 mod returning;

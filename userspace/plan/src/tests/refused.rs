@@ -71,7 +71,6 @@ fn a_listener_that_nobody_else_holds_is_nobodys_again_when_its_return_is_refused
             note(0, listener(WEB, 10, 1)),
             refused(B, kernel()),
             held(WEB),
-            wake(START + 30_000),
         ]
     );
     // It can be tried again.
