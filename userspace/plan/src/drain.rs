@@ -121,10 +121,13 @@ impl Service {
         let (queued, half_open) = drain.last;
         let waiter = drain.waiter;
         drain.retry.later(now, pace);
-        drain.check = Check::None;
+        let has_attached = mem::replace(&mut drain.check, Check::None) == Check::Attach;
         if came || is_empty {
             drain.check = Check::Attach;
-            drain.retry.soon(now);
+            // If that has just been tried it comes again at the drain's pace.
+            if !has_attached {
+                drain.retry.soon(now);
+            }
         }
         if first {
             self.record(id, Happened::Draining { queued, half_open });

@@ -312,8 +312,13 @@ impl Service {
         result: Result<(), String>,
         now: Moment,
     ) {
-        let Some((process, joining)) = join.and_then(|by| Some((by, self.joins.remove(&by)?)))
-        else {
+        let Some(process) = join else {
+            if result.is_err() {
+                self.look_shows_nothing_for_sure();
+            }
+            return;
+        };
+        let Some(joining) = self.joins.remove(&process) else {
             return;
         };
         match joining.refused.clone().map_or(result, Err) {
