@@ -177,7 +177,7 @@ impl Service {
         };
         let by_slot: BTreeMap<Slot, Reading> = readings.iter().copied().collect();
         for (slot, reading) in readings {
-            if *reading == Reading::Gone {
+            if matches!(reading, Reading::Gone | Reading::Stopped) {
                 self.lose(*slot);
             }
         }

@@ -35,11 +35,14 @@ impl Service {
 
     /// A listener does not listen any more, although its process lives, or is closed.
     pub(crate) fn lose(&mut self, slot: Slot) {
-        if let Some(listener) = self.listeners.get_mut(&slot) {
+        if let Some(listener) = self.listeners.get_mut(&slot)
+            && !listener.stopped
+        {
             listener.stopped = true;
             listener.left.get_or_insert(Departure::Died);
             listener.holders.clear();
             self.forget_processes();
+            self.note(slot);
         }
     }
 
