@@ -142,7 +142,12 @@ fn a_listener_that_was_shut_down_holds_no_drain_up_and_is_closed() {
     scene.on(attached(None));
     assert_eq!(
         scene.on(readings(&[(0, Reading::Stopped), (1, pending(0, 0))])),
-        [record(1, DRAINED), tell(A, Event::Drained), clear(0), close(0)]
+        [
+            record(1, DRAINED),
+            tell(A, Event::Drained),
+            clear(0),
+            close(0)
+        ]
     );
 }
 
@@ -196,7 +201,11 @@ fn who_waits_hears_at_each_look_that_the_drain_goes_on_and_then_how_it_has_ended
     scene.on(published());
     assert_eq!(
         scene.on(readings(&[(0, pending(1, 0))])),
-        [record(1, draining(1, 0)), still_draining(1), wake(START + 2)]
+        [
+            record(1, draining(1, 0)),
+            still_draining(1),
+            wake(START + 2)
+        ]
     );
     scene.after(2);
     scene.on(readings(&[(0, pending(0, 0))]));
@@ -232,6 +241,7 @@ fn a_deadline_ends_the_waiting_and_not_the_drain() {
                 }
             ),
             drain_over(1, DrainEnd::DeadlinePassed),
+            read(&[0]),
             wake(scene.wake.unwrap()),
         ]
     );

@@ -5,6 +5,7 @@ mod build;
 mod effects;
 mod inputs;
 
+mod drain;
 mod flip;
 mod joining;
 mod readiness;
