@@ -163,6 +163,13 @@ impl Service {
         });
     }
 
+    /// The program could not be attached: that nothing is pending ends no drain.
+    pub(crate) fn look_shows_nothing_for_sure(&mut self) {
+        if let Some(look) = &mut self.looking {
+            look.drains.values_mut().for_each(|ends| *ends = false);
+        }
+    }
+
     /// Takes notice of what a look has shown.
     pub(crate) fn read(&mut self, readings: &[(Slot, Reading)], now: Moment) {
         let Some(look) = self.looking.take() else {
@@ -170,7 +177,7 @@ impl Service {
         };
         let by_slot: BTreeMap<Slot, Reading> = readings.iter().copied().collect();
         for (slot, reading) in readings {
-            if *reading == Reading::Gone {
+            if matches!(reading, Reading::Gone | Reading::Stopped) {
                 self.lose(*slot);
             }
         }

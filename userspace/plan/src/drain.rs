@@ -121,10 +121,13 @@ impl Service {
         let (queued, half_open) = drain.last;
         let waiter = drain.waiter;
         drain.retry.later(now, pace);
-        drain.check = Check::None;
+        let has_attached = mem::replace(&mut drain.check, Check::None) == Check::Attach;
         if came || is_empty {
             drain.check = Check::Attach;
-            drain.retry.soon(now);
+            // If that has just been tried it comes again at the drain's pace.
+            if !has_attached {
+                drain.retry.soon(now);
+            }
         }
         if first {
             self.record(id, Happened::Draining { queued, half_open });
@@ -152,7 +155,7 @@ impl Service {
         // One that can be told nothing does not close: it is there to go back to.
         let mut processes = self.processes.values();
         let adopted = processes.any(|p| p.generation == id && p.link == Link::Adopted);
-        let kept = drain.keep || adopted;
+        let kept = (drain.keep || adopted) && !self.slots_of(id).is_empty();
         let (phase, end, event) = if kept {
             (Phase::Standby, DrainEnd::Standby, Event::Standby)
         } else {
@@ -168,6 +171,15 @@ impl Service {
         self.tell(id, event);
         self.drain_over(&drain, end);
         self.forget_if_empty(id);
+    }
+
+    /// Ends the drains of generations that have no listener any more.
+    pub(crate) fn end_empty_drains(&mut self) {
+        let drains = self.drains.iter().map(|drain| drain.generation);
+        let empty =
+            |id: &GenerationId| self.slots_of(*id).is_empty() && self.flipping_to() != Some(*id);
+        let over: Vec<GenerationId> = drains.filter(empty).collect();
+        over.into_iter().for_each(|id| self.drained(id));
     }
 
     /// A generation works again, or is retired: whoever waits for its drain waits for something

@@ -99,6 +99,15 @@ pub enum PlanError {
         /// Its address.
         address: SocketAddr,
     },
+    /// A process is told of one generation only.
+    #[error(
+        "this connection has registered listeners for generation {name} already; register those of \
+         another one on a connection of their own"
+    )]
+    OneGeneration {
+        /// The generation that it has.
+        name: String,
+    },
     /// A registration of the same process is being carried out.
     #[error("the registration before this one has not been answered yet; wait for it")]
     JoinInProgress,

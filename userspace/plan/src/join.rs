@@ -10,8 +10,8 @@ use synflip_abi::{MAX_ENDPOINTS, MAX_SLOTS};
 use synflip_types::{Cookie, Endpoint, EndpointId, GenerationId, Name, Slot};
 
 use crate::{
-    Answer, Asker, Effect, Event, Generation, Happened, Join, Link, Listener, Moment, Phase,
-    PlanError, Process, ProcessId, Role, Service, service::Place,
+    Answer, Asker, Departure, Effect, Event, Generation, Happened, Join, Link, Listener, Moment,
+    Phase, PlanError, Process, ProcessId, Role, Service, service::Place,
 };
 
 /// A registration that is being carried out.
@@ -21,6 +21,8 @@ pub(crate) struct Joining {
     pub(crate) generation: GenerationId,
     new: Vec<Slot>,
     known: Vec<Slot>,
+    /// Those of the known ones that the process did not hold before.
+    taken_up: Vec<Slot>,
     refused: Option<String>,
 }
 
@@ -66,6 +68,14 @@ impl Service {
                 phase: generation.phase,
             });
         }
+        let target = returning.or(named.map(|generation| generation.id));
+        if let Some(other) = self.generation_held_by(by.process)
+            && target != Some(other.id)
+        {
+            return Err(PlanError::OneGeneration {
+                name: other.name.to_string(),
+            });
+        }
         let founds = returning.is_none() && named.is_none();
         if founds && self.generations.len() >= self.rules.generations {
             return Err(PlanError::TooManyGenerations {
@@ -99,6 +109,7 @@ impl Service {
             generation,
             new: Vec::new(),
             known: Vec::new(),
+            taken_up: Vec::new(),
             refused: None,
         };
         let link = if talks {
@@ -108,10 +119,14 @@ impl Service {
         };
         self.processes
             .insert(by.process, Process { generation, link });
+        // From here on neither process nor generation is forgotten.
+        self.joins.insert(by.process, joining.clone());
         let mut free = free.into_iter();
         for (address, cookie) in listeners {
             if let Some(slot) = self.slot_of(cookie) {
-                self.take_up(slot, by.process);
+                if self.take_up(slot, by.process) {
+                    joining.taken_up.push(slot);
+                }
                 joining.known.push(slot);
                 continue;
             }
@@ -119,7 +134,7 @@ impl Service {
             let (Some(endpoint), Some(slot)) = (endpoints.get(&address), free.next()) else {
                 continue;
             };
-            self.leave_grave(cookie);
+            self.leave_old_slot(cookie);
             let listener = Listener {
                 endpoint: *endpoint,
                 cookie,
@@ -184,6 +199,13 @@ impl Service {
         Ok(returning)
     }
 
+    /// The generation of the listeners that a process holds.
+    fn generation_held_by(&self, process: ProcessId) -> Option<&Generation> {
+        let mut listeners = self.listeners.values();
+        let its = listeners.find(|listener| listener.holders.contains_key(&process))?;
+        self.generation(its.generation)
+    }
+
     /// The numbers of the endpoints that listeners are bound to, new ones included.
     fn endpoints_with(
         &self,
@@ -210,18 +232,20 @@ impl Service {
             .collect()
     }
 
-    /// The slot of a listener that is its generation's.
+    /// The slot of a listener that is its generation's, and listens.
     pub(crate) fn slot_of(&self, cookie: Cookie) -> Option<Slot> {
         let mut listeners = self.listeners.iter();
-        let found = listeners
-            .find(|(_, listener)| listener.cookie == cookie && listener.role != Role::Tombstone);
+        let found = listeners.find(|(_, listener)| {
+            listener.cookie == cookie && listener.role != Role::Tombstone && !listener.stopped
+        });
         found.map(|(slot, _)| *slot)
     }
 
-    /// Gives a known listener to a process, which has come back to it or shares it with others.
-    fn take_up(&mut self, slot: Slot, process: ProcessId) {
+    /// Gives a known listener to a process, which has come back to it or shares it with others;
+    /// false if it has it already.
+    fn take_up(&mut self, slot: Slot, process: ProcessId) -> bool {
         let Some(listener) = self.listeners.get_mut(&slot) else {
-            return;
+            return false;
         };
         let processes = &self.processes;
         let absent = |id: &ProcessId| {
@@ -230,20 +254,23 @@ impl Service {
                 .is_none_or(|holder| holder.link == Link::Absent)
         };
         listener.holders.retain(|holder, _| !absent(holder));
+        let is_new = !listener.holders.contains_key(&process);
         listener.holders.entry(process).or_insert(false);
         (listener.left, listener.custody) = (None, true);
         let cookie = listener.cookie;
         self.put(Effect::Keep { slot, cookie });
         self.note(slot);
         self.forget_processes();
+        is_new
     }
 
-    /// Takes a tombstone out of its slot: its server has come back to it, and the kernel has a
-    /// listener in one slot only. The server's own descriptor keeps it where it is in its bucket.
-    fn leave_grave(&mut self, cookie: Cookie) {
+    /// Takes a tombstone, or a listener that was shut down, out of its slot: its server has come
+    /// back to it, and the kernel has a listener in one slot only. The server's own descriptor
+    /// keeps it where it is in its bucket.
+    fn leave_old_slot(&mut self, cookie: Cookie) {
         let mut listeners = self.listeners.iter();
-        let grave = listeners.find(|(_, listener)| listener.cookie == cookie);
-        if let Some(slot) = grave.map(|(slot, _)| *slot) {
+        let old = listeners.find(|(_, listener)| listener.cookie == cookie);
+        if let Some(slot) = old.map(|(slot, _)| *slot) {
             self.close(slot, 0);
         }
     }
@@ -285,20 +312,51 @@ impl Service {
         result: Result<(), String>,
         now: Moment,
     ) {
-        let Some((process, joining)) = join.and_then(|by| Some((by, self.joins.remove(&by)?)))
-        else {
+        let Some(process) = join else {
+            if result.is_err() {
+                self.look_shows_nothing_for_sure();
+            }
+            return;
+        };
+        let Some(joining) = self.joins.remove(&process) else {
             return;
         };
         match joining.refused.clone().map_or(result, Err) {
             Ok(()) => self.joined(process, &joining, now),
             Err(why) => {
-                for slot in joining.new {
-                    self.close(slot, 0);
-                }
+                self.undo(process, &joining);
                 self.refuse(joining.answer, PlanError::Kernel { why });
-                self.forget_processes();
                 self.forget_if_empty(joining.generation);
+                self.closing_soon(now);
             }
+        }
+    }
+
+    /// Takes back a registration that has failed: the process has what it had before.
+    fn undo(&mut self, process: ProcessId, joining: &Joining) {
+        for slot in &joining.new {
+            match self.listeners.get_mut(slot) {
+                // The process has died meanwhile. The agent's duplicate is the last one: it goes
+                // by the closing order.
+                Some(listener) if !listener.is_held() => {
+                    (listener.role, listener.custody) = (Role::Member, true);
+                }
+                _ => self.close(*slot, 0),
+            }
+        }
+        for slot in &joining.taken_up {
+            if let Some(listener) = self.listeners.get_mut(slot)
+                && listener.holders.remove(&process).is_some()
+            {
+                if listener.holders.is_empty() {
+                    listener.left = Some(Departure::Died);
+                }
+                self.note(*slot);
+            }
+        }
+        let mut listeners = self.listeners.values();
+        if !listeners.any(|listener| listener.holders.contains_key(&process)) {
+            self.processes.remove(&process);
         }
     }
 
@@ -319,7 +377,7 @@ impl Service {
             self.record(generation, Happened::Registered { listeners });
         } else {
             self.record(generation, Happened::Back { listeners });
-            self.prepare(&joining.known);
+            self.prepare(&all);
         }
         let Some(name) = self.generation(generation).map(|g| g.name.clone()) else {
             return;
@@ -333,7 +391,12 @@ impl Service {
             }
             _ => self.answer(joining.answer, answer),
         }
-        if !joining.known.is_empty()
+        let talks = self
+            .processes
+            .get(&process)
+            .is_some_and(|process| process.link == Link::Connected);
+        if talks
+            && !joining.known.is_empty()
             && let Some(event) = self.what_happened_to(generation)
         {
             self.put(Effect::Tell { to: process, event });

@@ -15,11 +15,16 @@ impl Service {
         let Some(known) = self.processes.remove(&process) else {
             return;
         };
-        for listener in self.listeners.values_mut() {
-            if listener.holders.remove(&process).is_some() && listener.holders.is_empty() {
-                listener.left = Some(how);
+        let mut changed = Vec::new();
+        for (slot, listener) in &mut self.listeners {
+            if listener.holders.remove(&process).is_some() {
+                changed.push(*slot);
+                if listener.holders.is_empty() {
+                    listener.left = Some(how);
+                }
             }
         }
+        changed.into_iter().for_each(|slot| self.note(slot));
         let what = match how {
             Departure::Closed => Happened::Closed,
             Departure::Died => Happened::Died,
@@ -30,11 +35,14 @@ impl Service {
 
     /// A listener does not listen any more, although its process lives, or is closed.
     pub(crate) fn lose(&mut self, slot: Slot) {
-        if let Some(listener) = self.listeners.get_mut(&slot) {
+        if let Some(listener) = self.listeners.get_mut(&slot)
+            && !listener.stopped
+        {
             listener.stopped = true;
             listener.left.get_or_insert(Departure::Died);
             listener.holders.clear();
             self.forget_processes();
+            self.note(slot);
         }
     }
 

@@ -40,6 +40,8 @@ mod pending;
 mod recover;
 mod service;
 mod table;
+#[cfg(test)]
+mod tests;
 mod time;
 
 pub use effect::{Answer, DrainEnd, Effect, EffectKind, Event, Flip, Happened, Note, NoteState};

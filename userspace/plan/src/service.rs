@@ -175,6 +175,7 @@ impl Service {
         self.watch_deadlines(now);
         self.hold(now);
         self.sweep();
+        self.end_empty_drains();
         self.look(now);
         self.forget_places();
         if self.change.is_none() {

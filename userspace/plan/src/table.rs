@@ -53,7 +53,11 @@ impl Table {
                 count <= MAX_SLOTS,
                 "slots are counted when a listener joins"
             );
-            words[endpoint as usize] = Span { begin, count }.pack();
+            // An endpoint without slots is the same as one that does not exist: tables that say the
+            // same are equal.
+            if count > 0 {
+                words[endpoint as usize] = Span { begin, count }.pack();
+            }
             words[begin as usize..][..slots.len()].copy_from_slice(slots);
             begin += count;
         }

@@ -1,0 +1,126 @@
+//! A registration that the kernel refuses, or that fails half way (hazard A16).
+
+use synflip_types::Slot;
+
+use super::{build::*, effects::*, inputs::*};
+use crate::{Happened, Input, PlanError};
+
+fn kernel() -> PlanError {
+    PlanError::Kernel { why: WHY.into() }
+}
+
+fn not_attached(process: crate::ProcessId) -> Input {
+    Input::Attached {
+        join: Some(process),
+        result: Err(WHY.into()),
+    }
+}
+
+fn not_filled(slot: u32) -> Input {
+    Input::NotFilled {
+        slot: Slot(slot),
+        why: WHY.into(),
+    }
+}
+
+#[test]
+fn if_the_program_cannot_be_put_on_a_group_the_new_listeners_are_let_go() {
+    let mut scene = Scene::v1_works();
+    scene.on(join(B, "v2", &[(WEB, 20), (ALT, 21)]));
+    assert_eq!(
+        scene.on(not_attached(B)),
+        [clear(1), close(1), clear(2), close(2), refused(B, kernel()),]
+    );
+    // Nothing is left of it: neither generation nor process.
+    assert_eq!(scene.phase(2), None);
+    assert_eq!(scene.on(ready(B)), [refused(B, PlanError::NotMember)]);
+    assert_eq!(scene.on(died(B)), []);
+}
+
+#[test]
+fn if_a_listener_cannot_be_put_into_its_slot_all_are_tried_before_the_refusal() {
+    let mut scene = Scene::v1_works();
+    scene.on(join(B, "v2", &[(WEB, 20), (ALT, 21)]));
+    assert_eq!(scene.on(not_filled(2)), []);
+    assert_eq!(
+        scene.on(attached(Some(B))),
+        [clear(1), close(1), clear(2), close(2), refused(B, kernel()),]
+    );
+}
+
+#[test]
+fn a_service_of_which_nothing_is_left_by_a_refusal_is_over() {
+    let mut scene = Scene::new();
+    scene.on(join(A, "v1", &[(WEB, 10)]));
+    assert_eq!(
+        scene.on(not_attached(A)),
+        [clear(0), close(0), refused(A, kernel()), crate::Effect::End]
+    );
+}
+
+#[test]
+fn a_listener_that_nobody_else_holds_is_nobodys_again_when_its_return_is_refused() {
+    let mut scene = Scene::v1_works();
+    scene.on(died(A));
+    scene.on(join(B, "v1", &[(WEB, 10), (ALT, 11)]));
+    assert_eq!(
+        scene.on(not_attached(B)),
+        [
+            clear(1),
+            close(1),
+            note(0, listener(WEB, 10, 1)),
+            refused(B, kernel()),
+            held(WEB),
+        ]
+    );
+    // It can be tried again.
+    let effects = scene.run(join(B, "v1", &[(WEB, 10), (ALT, 11)]));
+    assert!(effects.contains(&registered(B, "v1")), "{effects:?}");
+}
+
+#[test]
+fn a_listener_that_others_hold_stays_theirs_when_the_registration_is_refused() {
+    let mut scene = Scene::v1_works();
+    scene.on(join(B, "v1", &[(WEB, 10)]));
+    assert_eq!(
+        scene.on(not_attached(B)),
+        [note(0, listener(WEB, 10, 1).ready(A)), refused(B, kernel())]
+    );
+    assert_eq!(scene.on(ready(B)), [refused(B, PlanError::NotMember)]);
+    assert_eq!(scene.on(died(B)), []);
+}
+
+#[test]
+fn what_a_process_holds_already_stays_its_own_when_it_may_not_have_more() {
+    let mut scene = Scene::v1_works();
+    scene.on(join(A, "v1", &[(WEB, 10), (ALT, 11)]));
+    assert_eq!(
+        scene.on(not_attached(A)),
+        [clear(1), close(1), refused(A, kernel())]
+    );
+    assert_eq!(
+        scene.on(died(A)),
+        [
+            note(0, listener(WEB, 10, 1)),
+            record(1, Happened::Died),
+            held(WEB),
+            wake(START + 30_000),
+        ]
+    );
+}
+
+#[test]
+fn a_listener_whose_process_has_died_before_the_refusal_goes_by_the_closing_order() {
+    // The agent's duplicate may be the last one, and the first of its hash bucket.
+    let mut scene = Scene::v1_works();
+    scene.on(join(B, "v2", &[(WEB, 20)]));
+    scene.on(died(B));
+    assert_eq!(
+        scene.on(not_attached(B)),
+        [refused(B, kernel()), read(&[0, 1])]
+    );
+    assert_eq!(
+        scene.on(readings(&[(0, pending(0, 0)), (1, pending(0, 0))])),
+        [clear(1), close(1)]
+    );
+}
