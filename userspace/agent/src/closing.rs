@@ -106,7 +106,7 @@ impl Service {
         if self.can_hand_over(slot, &context.peers) {
             self.lend(slot, context);
         } else {
-            self.relay(slot);
+            self.relay(slot, &mut context.relay);
         }
     }
 

@@ -9,6 +9,7 @@
 //! happens in the kernel is done by `synflip-bpf`; this crate is between the two.
 
 mod adoption;
+mod backoff;
 mod certificate;
 mod closing;
 mod config;

@@ -14,6 +14,7 @@ use crate::{
     Config,
     fault::{Faults, Point},
     peers::{Outgoing, Peer, Peers},
+    relay::Relay,
     service::Service,
     status,
 };
@@ -60,6 +61,7 @@ pub(crate) struct Context {
     /// Whether what is queued on a listener moves when it is closed, and wakes whom it comes to.
     pub(crate) migrates: bool,
     pub(crate) tombstones: bool,
+    pub(crate) relay: Relay,
     pub(crate) faults: Faults,
 }
 
@@ -78,6 +80,7 @@ impl Registry {
         variant: Variant,
         migrates: bool,
         messages: mpsc::Sender<Message>,
+        relay: Relay,
     ) -> Self {
         let tombstones = config.tombstones;
         let faults = Faults::new(config.die_at);
@@ -90,6 +93,7 @@ impl Registry {
                 variant,
                 migrates,
                 tombstones,
+                relay,
                 faults,
             },
             started_at_ms: crate::timeline::unix_ms(),

@@ -23,6 +23,7 @@ use crate::{
     fault::Faults,
     fdstore, limits, metrics, peers,
     registry::{Message, Registry},
+    relay::Relay,
     selftest,
 };
 
@@ -58,12 +59,15 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
         None => None,
     };
     let migrates = facts.migration_wakes == Some(true);
-    let mut registry = Registry::new(config, variant, migrates, messages.clone());
+    let (relay, keeping) = Relay::new(&socket);
+    let figures = relay.figures();
+    let mut registry = Registry::new(config, variant, migrates, messages.clone(), relay);
     let faults = registry.context.faults.clone();
     registry.recover(fdstore::take_back())?;
+    tokio::spawn(keeping);
     let registry = tokio::spawn(registry.run(inbox));
     if let Some(metrics) = metrics {
-        tokio::spawn(metrics::serve(metrics, messages.clone()));
+        tokio::spawn(metrics::serve(metrics, messages.clone(), figures));
     }
     tracing::info!(socket = %socket.display(), pid = std::process::id(), "ready");
     // Not under systemd there is nobody to notify.

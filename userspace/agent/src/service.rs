@@ -20,7 +20,6 @@ use crate::{
     handover::Loans,
     queues::ListenTables,
     registry::Context,
-    relay::Relays,
     timeline::Timeline,
 };
 
@@ -53,7 +52,6 @@ pub(crate) struct Service {
     /// When listeners whose processes have not come back are looked at again.
     pub(crate) absent_again: Option<Instant>,
     pub(crate) loans: Loans,
-    pub(crate) relays: Relays,
     /// Listeners to close whatever is pending on them.
     pub(crate) forced: BTreeSet<Slot>,
     pub(crate) faults: Faults,
@@ -85,7 +83,6 @@ impl Service {
             since: Instant::now(),
             absent_again: None,
             loans: Loans::default(),
-            relays: Relays::default(),
             forced: BTreeSet::new(),
             faults,
         }

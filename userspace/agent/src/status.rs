@@ -3,11 +3,11 @@
 use synflip_bpf::Variant;
 use synflip_plan::{Pending, Phase};
 use synflip_wire::{
-    AgentStatus, EndpointStatus, GenerationStatus, ListenerStatus, Name, Refusal, ServiceStatus,
-    Status,
+    AgentStatus, EndpointStatus, GenerationStatus, ListenerStatus, Name, Refusal, RelayStatus,
+    ServiceStatus, Status,
 };
 
-use crate::{error::kernel, peers::Peers, registry::Registry, service::Service};
+use crate::{error::kernel, peers::Peers, registry::Registry, relay::Relay, service::Service};
 
 /// The status of one service, or of all.
 pub(crate) fn of(registry: &mut Registry, service: Option<&Name>) -> Result<Status, Refusal> {
@@ -19,12 +19,12 @@ pub(crate) fn of(registry: &mut Registry, service: Option<&Name>) -> Result<Stat
         migration: registry.context.variant == Variant::SelectOrMigrate,
     };
     let only = service.map(|name| registry.named(Some(name))).transpose()?;
-    let peers = &registry.context.peers;
+    let (peers, relay) = (&registry.context.peers, &registry.context.relay);
     let services = registry
         .services
         .iter_mut()
         .filter(|(name, _)| only.as_ref().is_none_or(|only| only == *name))
-        .map(|(_, service)| service.status(peers))
+        .map(|(_, service)| service.status(peers, relay))
         .collect::<Result<_, _>>()?;
     Ok(Status { agent, services })
 }
@@ -38,7 +38,7 @@ pub(crate) fn kernel_release() -> String {
 }
 
 impl Service {
-    fn status(&mut self, peers: &Peers) -> Result<ServiceStatus, Refusal> {
+    fn status(&mut self, peers: &Peers, relay: &Relay) -> Result<ServiceStatus, Refusal> {
         let slots: Vec<_> = self.custody.keys().copied().collect();
         let pending = self.pending(&slots);
         let plan = &self.plan;
@@ -106,6 +106,7 @@ impl Service {
                 listeners,
             });
         }
+        let relayed = relay.counts(&self.name);
         Ok(ServiceStatus {
             name: self.name.clone(),
             owner_uid: self.owner_uid,
@@ -115,6 +116,10 @@ impl Service {
             endpoints,
             generations,
             timeline: self.timeline.entries(),
+            relayed: RelayStatus {
+                open: relayed.open,
+                total: relayed.total,
+            },
         })
     }
 }
