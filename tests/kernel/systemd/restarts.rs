@@ -2,11 +2,15 @@
 //! listeners for the next one.
 
 use anyhow::{Result, ensure};
+use rustix::process::Signal;
 use synflip_bed::{
     fixture::works,
     load::Mode,
+    network::answers,
+    product::Generation,
     wait::{self, SOON},
 };
+use synflip_wire::RelayStatus;
 
 use crate::machine::Machine;
 
@@ -77,6 +81,37 @@ fn the_agents_unit_is_stopped_for_a_while_and_nothing_is_lost() -> Result<()> {
     load.finish_unharmed().map(drop)
 }
 
+#[test]
+fn relayed_connections_outlive_restarts_and_a_stop_of_the_agents_unit() -> Result<()> {
+    // Where the kernel moves what is queued, little is left to be relayed.
+    let machine =
+        Machine::with_agent("ExecStart=\nExecStart=/usr/bin/synflip agent --no-migration")?;
+    let adopted = |number: u32, args: &[&str]| -> Result<Generation> {
+        let server = machine.net.plain(&machine.net.spec(number, 1).args(args))?;
+        machine.adopt(server.pid(), &server.name)?;
+        Ok(server)
+    };
+    let old = adopted(1, &["--stop-accepting"])?;
+    let waiting = machine.net.clients(CLIENTS)?;
+    let new = adopted(2, &[])?;
+    // It does not answer before the agent has gone.
+    new.signal(Signal::STOP)?;
+    old.kill()?;
+    let relayed = |open: usize, total: usize| {
+        let (open, total) = (open as u64, total as u64);
+        machine.until(&format!("{open} of {total} are relayed"), |service| {
+            service.relayed == RelayStatus { open, total }
+        })
+    };
+    relayed(CLIENTS, CLIENTS)?;
+    machine.agent.restart()?;
+    relayed(CLIENTS, CLIENTS)?;
+    machine.agent.stop()?;
+    new.signal(Signal::CONT)?;
+    ensure!(answers(waiting)? == [2; CLIENTS], "others answer");
+    Ok(())
+}
+
 /// Waits until a new agent has all that the one before had.
 fn is_back(machine: &Machine) -> Result<()> {
     machine.until("the service is back, and its server", |service| {
@@ -93,5 +128,6 @@ const LOAD: Mode = Mode::Open {
     max_in_flight: 500,
 };
 const RESTARTS: usize = 3;
+const CLIENTS: usize = 20;
 /// Of each server.
 const LISTENERS: u32 = 2;

@@ -5,7 +5,8 @@ use synflip_types::Name;
 
 /// The first thing that the process says to an agent.
 ///
-/// Every version begins with a `version`, so that each can be told from the others.
+/// Every version says it in these words, and may add to them, so that each can be told from the
+/// others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// Version of all other messages.

@@ -9,7 +9,10 @@ use std::{
 use rustix::{
     fs::Mode,
     io::Errno,
-    process::{Gid, Resource, Rlimit, Uid, chdir, geteuid, getrlimit, setrlimit, setsid, umask},
+    process::{
+        DumpableBehavior, Gid, Resource, Rlimit, Uid, chdir, geteuid, getrlimit,
+        set_dumpable_behavior, setrlimit, setsid, umask,
+    },
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
     thread::{
         CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
@@ -102,7 +105,9 @@ fn drop_identity() -> Result<(), RelayError> {
         inheritable: CapabilitySet::empty(),
     };
     set_capabilities(None, none).map_err(failed("giving up capabilities"))?;
-    set_no_new_privs(true).map_err(failed("setting no_new_privs"))
+    set_no_new_privs(true).map_err(failed("setting no_new_privs"))?;
+    // What passes through it is nobody's business: no core dump, no tracing by the same user.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("forbidding dumps"))
 }
 
 fn failed<E: Into<io::Error>>(op: &'static str) -> impl FnOnce(E) -> RelayError {

@@ -45,6 +45,7 @@ pub(super) async fn keep(
             Some(process) => process,
             None => {
                 if waiting.is_empty() {
+                    forget(&wanted).await;
                     select! {
                         () = wanted.notified() => {}
                         Some(handoff) = unsent.recv() => waiting.push(handoff),
@@ -73,6 +74,15 @@ pub(super) async fn keep(
         } else {
             sleep(backoff.failed()).await;
         }
+    }
+}
+
+/// Forgets who asked for a process while one was being started; who needs another asks again.
+async fn forget(wanted: &Notify) {
+    select! {
+        biased;
+        () = wanted.notified() => {}
+        () = std::future::ready(()) => {}
     }
 }
 

@@ -1,10 +1,9 @@
 //! Starting the relay process, and finding one that an earlier agent has started.
 
-use std::{io, path::Path, process::Stdio, sync::atomic::AtomicU64};
+use std::{io, os::fd::OwnedFd, path::Path, process::Stdio, sync::atomic::AtomicU64};
 
 use rustix::fs::{Mode, fchmod};
 use socket2::SockAddr;
-use std::os::fd::OwnedFd;
 use synflip_relay::{Hello, Line, VERSION};
 use tokio::{
     io::AsyncReadExt as _,
@@ -94,7 +93,7 @@ pub(super) async fn start(path: &Path) -> Result<(Connected, Child), NoProcess> 
 async fn begun(child: &mut Child) -> Result<(), NoProcess> {
     let mut said = String::new();
     if let Some(mut stderr) = child.stderr.take() {
-        // It closes this when nothing can fail any more.
+        // It closes its end when nothing can fail any more.
         let read = stderr.read_to_string(&mut said).await;
         read.map_err(|error| failed("reading its standard error", error))?;
     }
@@ -142,5 +141,45 @@ fn failed(op: &str, source: io::Error) -> NoProcess {
     NoProcess::Io {
         op: op.to_owned(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::{fs::PermissionsExt as _, net::UnixListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_of_another_version_is_told_from_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("relay");
+        assert!(matches!(find(&path).await, Err(NoProcess::Absent)));
+        let listener = UnixListener::from(listen(&path).unwrap());
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        for (hello, expected) in [
+            (r#"{"version":1,"pid":5,"places":6}"#, "Ok((5, 6))"),
+            (
+                r#"{"version":999,"pid":5,"more":{}}"#,
+                "Err(\"it speaks version 999, this agent 1\")",
+            ),
+            (
+                r#"{"version":999}"#,
+                "Err(\"it speaks version 999, this agent 1\")",
+            ),
+        ] {
+            let (found, ()) = tokio::join!(find(&path), async {
+                let (stream, _) = listener.accept().unwrap();
+                synflip_wire::send(&stream, hello.as_bytes(), &[]).unwrap();
+            });
+            let found = found.map(|found| (found.pid, found.places));
+            assert_eq!(
+                format!("{:?}", found.map_err(|why| why.to_string())),
+                expected
+            );
+        }
+        drop(listener);
+        assert!(matches!(find(&path).await, Err(NoProcess::Absent)));
     }
 }
