@@ -32,6 +32,9 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{backoff::Backoff, custody::Custody, netns, service::Service, sys};
 
+/// Services that a process may tell of: more than it counts, and than there are at one time.
+const SERVICES: usize = 4096;
+
 /// What the agent hands to the relay process, and what it knows of it.
 #[derive(Debug)]
 pub(crate) struct Relay {
@@ -175,6 +178,9 @@ impl Known {
     fn died(&mut self) {
         self.to = None;
         self.may_send = 0;
+        if self.past.len() > SERVICES {
+            self.past.clear();
+        }
         for (service, counts) in std::mem::take(&mut self.counts) {
             let past = self.past.entry(service).or_default();
             *past = sum(*past, Counts { open: 0, ..counts });
@@ -235,9 +241,9 @@ fn socket_beside(listener: &Custody) -> io::Result<OwnedFd> {
 
 fn sum(a: Counts, b: Counts) -> Counts {
     Counts {
-        open: a.open + b.open,
-        total: a.total + b.total,
-        to_server: a.to_server + b.to_server,
-        to_client: a.to_client + b.to_client,
+        open: a.open.saturating_add(b.open),
+        total: a.total.saturating_add(b.total),
+        to_server: a.to_server.saturating_add(b.to_server),
+        to_client: a.to_client.saturating_add(b.to_client),
     }
 }

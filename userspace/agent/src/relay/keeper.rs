@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    Connected, Handoff, Known,
+    Connected, Handoff, Known, SERVICES,
     process::{self, NoProcess},
 };
 use crate::backoff::Backoff;
@@ -28,6 +28,9 @@ const LIVES: Duration = Duration::from_secs(10);
 const REAPED_WITHIN: Duration = Duration::from_secs(1);
 /// Time between two tries to send what the process's socket has no room for.
 const AGAIN: Duration = Duration::from_millis(10);
+
+/// Characters of its reason why a connection has failed.
+const LONGEST_REASON: usize = 200;
 
 /// Keeps `known` true for as long as the agent runs.
 pub(super) async fn keep(
@@ -131,17 +134,26 @@ async fn started(path: &Path, backoff: &mut Backoff) -> (Connected, Option<Child
     }
 }
 
-/// Reads what a process reports until it has ended.
+/// Reads what a process reports until it has ended. Strangers talk to that process: what it says
+/// is bounded.
 async fn listen(to: &Connected, known: &watch::Sender<Known>) -> io::Result<()> {
+    let mut failures = 0;
     while let Some((report, _)) = to.line.receive::<Report>().await? {
         match report {
             Report::State { may_send, services } => known.send_modify(|known| {
                 known.may_send = may_send;
                 known.counts.extend(services);
+                if known.counts.len() > SERVICES {
+                    known.counts.clear();
+                }
             }),
-            Report::Failed { service, why } => {
+            Report::Failed { service, why } if failures < to.sent.load(Ordering::Relaxed) => {
+                failures += 1;
+                let why: String = why.chars().take(LONGEST_REASON).collect();
+                let why = why.escape_debug();
                 tracing::warn!(%service, "a relayed connection has failed: {why}");
             }
+            Report::Failed { .. } => {}
         }
     }
     Ok(())
@@ -174,7 +186,7 @@ async fn send(
 fn carried(to: &Connected, known: &watch::Sender<Known>) -> u64 {
     let sent = to.sent.load(Ordering::Relaxed);
     let may_send = known.borrow().may_send;
-    (sent + to.places).saturating_sub(may_send)
+    sent.saturating_add(to.places).saturating_sub(may_send)
 }
 
 async fn how_it_ended(child: Option<Child>, end: io::Result<()>) -> String {
