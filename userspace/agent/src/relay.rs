@@ -174,8 +174,8 @@ impl Figures {
 }
 
 impl Known {
-    /// The process has gone, and what it carried.
-    fn died(&mut self) {
+    /// The process has gone, or nothing is heard of it any more.
+    fn ended(&mut self) {
         self.to = None;
         self.may_send = 0;
         if self.past.len() > SERVICES {

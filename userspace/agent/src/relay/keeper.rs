@@ -64,14 +64,25 @@ pub(super) async fn keep(
             end = listen(&to, &known) => end,
             never = send(&to, &mut waiting, &mut unsent) => match never {},
         };
-        let carried = carried(&to, &known);
-        known.send_modify(Known::died);
-        let how = how_it_ended(child, end).await;
-        tracing::warn!(
-            pid = to.pid,
-            lost = carried,
-            "the relay process has ended ({how}), and with it the connections that it carried"
-        );
+        let (pid, carried) = (to.pid, carried(&to, &known));
+        known.send_modify(Known::ended);
+        drop(to);
+        match end {
+            Ok(()) => {
+                let how = how_it_ended(child).await;
+                tracing::warn!(
+                    pid,
+                    lost = carried,
+                    "the relay process has ended ({how}), and with it the connections that it carried"
+                );
+            }
+            Err(error) => tracing::warn!(
+                pid,
+                carried,
+                "the relay process is left alone: {error}; what it carries goes on, and another is \
+                 started when one is needed"
+            ),
+        }
         if since.elapsed() >= LIVES {
             backoff.succeeded();
         } else {
@@ -189,12 +200,9 @@ fn carried(to: &Connected, known: &watch::Sender<Known>) -> u64 {
     sent.saturating_add(to.places).saturating_sub(may_send)
 }
 
-async fn how_it_ended(child: Option<Child>, end: io::Result<()>) -> String {
-    if let Err(error) = end {
-        return error.to_string();
-    }
+async fn how_it_ended(child: Option<Child>) -> String {
     let Some(mut child) = child else {
-        return "it was not this agent's child".to_owned();
+        return "an earlier agent had started it".to_owned();
     };
     match timeout(REAPED_WITHIN, child.wait()).await {
         Ok(Ok(status)) => status.to_string(),
