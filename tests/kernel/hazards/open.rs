@@ -30,7 +30,6 @@ pub(crate) const OPEN: &[&str] = &[
     "A20",
     "A21",
     "A22",
-    "A23",
     "A24",
     "A25a",
     "A25b",

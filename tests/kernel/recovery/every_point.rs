@@ -6,8 +6,8 @@ mod settings;
 
 use anyhow::{Context as _, Result, ensure};
 use synflip_agent::{DieAt, Point};
-use synflip_plan::EffectKind;
 use synflip_bed::capability::is_slow;
+use synflip_plan::EffectKind;
 
 use crate::helpers::at_once::at_once;
 
@@ -49,7 +49,11 @@ fn cases() -> Result<Vec<(Setting, Option<DieAt>)>> {
     let mut cases = Vec::new();
     for point in Point::all() {
         let places = places(point);
-        let places = if is_slow() { &places[..places.len().min(1)] } else { places };
+        let places = if is_slow() {
+            &places[..places.len().min(1)]
+        } else {
+            places
+        };
         for (setting, nth) in places {
             cases.push((*setting, Some(format!("{point}:{nth}").parse()?)));
         }

@@ -35,7 +35,7 @@ use crate::{
     process::Process,
     queues::ListenTables,
     registry::{Message, Report},
-    relay::Relays,
+    relay::Relay,
 };
 
 /// Time between two looks at what the programs have logged, if the object is one that logs.
@@ -90,6 +90,7 @@ pub(crate) struct Setting {
     pub(crate) object: Object,
     pub(crate) variant: Variant,
     pub(crate) faults: Faults,
+    pub(crate) relay: Relay,
     pub(crate) messages: mpsc::Sender<Message>,
 }
 
@@ -147,7 +148,7 @@ pub(crate) struct Executor {
     notes: BTreeMap<Slot, Member>,
     processes: HashMap<ProcessId, Process>,
     followed: HashMap<ProcessId, OwnedFd>,
-    relays: Relays,
+    relay: Relay,
 }
 
 impl Executor {
@@ -156,6 +157,7 @@ impl Executor {
         Self {
             service,
             owner_uid,
+            relay: setting.relay.clone(),
             setting,
             kernel: None,
             tables: None,
@@ -164,7 +166,6 @@ impl Executor {
             notes: BTreeMap::new(),
             processes: HashMap::new(),
             followed: HashMap::new(),
-            relays: Relays::default(),
         }
     }
 
@@ -284,7 +285,10 @@ impl Executor {
             }
             Effect::Relay { slot } => {
                 if let Some(listener) = self.custody.get(&slot) {
-                    self.relays.take_queue(&self.service, listener);
+                    let connections = self.relay.take_queue(&self.service, listener);
+                    if connections > 0 {
+                        tracing::info!(service = %self.service, connections, "relaying");
+                    }
                 }
             }
             Effect::Clear { slot } => self.clear(slot),

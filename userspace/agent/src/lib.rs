@@ -8,6 +8,7 @@
 //! done what they want: a thread for each service (`effects`) carries it out, with `synflip-bpf`
 //! for the kernel's part. Connections (`server`, `connection`) talk to the task by messages.
 
+mod backoff;
 mod certificate;
 mod config;
 mod connection;

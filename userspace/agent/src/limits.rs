@@ -25,6 +25,3 @@ pub(crate) const TIMELINE: usize = 128;
 
 /// Connections to the metrics address at one time.
 pub(crate) const SCRAPES: usize = 16;
-
-/// Connections that the agent relays at one time.
-pub(crate) const RELAYED: usize = 1024;

@@ -24,6 +24,7 @@ use crate::{
     inspect::Inspected,
     limits,
     peers::{Outbox, Outgoing, Peer, Peers},
+    relay::Relay,
     service::Service,
     watchdog::Watchdog,
 };
@@ -98,6 +99,7 @@ impl Registry {
         variant: Variant,
         migrates: bool,
         messages: mpsc::Sender<Message>,
+        relay: Relay,
     ) -> Self {
         let rules = Rules {
             hold: u64::try_from(config.hold.as_millis()).unwrap_or(u64::MAX),
@@ -111,6 +113,7 @@ impl Registry {
             object: config.object.clone(),
             variant,
             faults: Faults::new(config.die_at),
+            relay,
             messages,
         };
         Self {

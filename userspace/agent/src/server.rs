@@ -26,6 +26,7 @@ use crate::{
     fault::Faults,
     fdstore, limits, metrics, peers,
     registry::{Message, Registry},
+    relay::Relay,
     selftest,
 };
 
@@ -65,11 +66,14 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
         None => None,
     };
     let migrates = facts.migration_wakes == Some(true);
-    let mut registry = Registry::new(config, variant, migrates, messages.clone());
+    let (relay, keeping) = Relay::new(&socket);
+    let figures = relay.figures();
+    let mut registry = Registry::new(config, variant, migrates, messages.clone(), relay);
     let faults = registry.setting.faults.clone();
     registry.recover(fdstore::take_back())?;
     let mut registry = tokio::spawn(registry.run(inbox));
-    let mut metrics = tokio::spawn(metrics::serve(metrics, messages.clone()));
+    let mut keeping = tokio::spawn(keeping);
+    let mut metrics = tokio::spawn(metrics::serve(metrics, messages.clone(), figures));
     tracing::info!(socket = %socket.display(), pid = process::id(), "ready");
     // Not under systemd there is nobody to notify.
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
@@ -78,6 +82,7 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
         () = accept(listener, messages.clone(), faults) => Some("taking connections".to_owned()),
         ended = &mut registry => Some(format!("deciding: {}", how(ended))),
         ended = &mut metrics => Some(format!("metrics: {}", how(ended.map(Ok)))),
+        ended = &mut keeping => Some(format!("keeping the relay: {}", how(ended.map(Ok)))),
         _ = terminate.recv() => { tracing::info!("SIGTERM"); None }
         _ = interrupt.recv() => { tracing::info!("SIGINT"); None }
     };

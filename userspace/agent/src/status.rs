@@ -7,8 +7,8 @@ use synflip_bpf::{BpfError, Variant};
 use synflip_plan::{Asker, Phase, Role};
 use synflip_types::{EndpointId, Slot};
 use synflip_wire::{
-    AgentStatus, EndpointStatus, GenerationStatus, ListenerStatus, Name, Refusal, Reply,
-    ServiceStatus, Status,
+    AgentStatus, EndpointStatus, GenerationStatus, ListenerStatus, Name, Refusal, RelayStatus,
+    Reply, ServiceStatus, Status,
 };
 use tokio::sync::oneshot;
 
@@ -78,7 +78,17 @@ impl Registry {
             .filter(|service| !service.machine.is_over())
             .filter(|service| only.is_none_or(|only| *only == service.name));
         let owner = |name| self.host.owner(name).unwrap_or(0);
-        let pending = wanted.map(|service| service.survey(owner(&service.name), &self.peers));
+        let relayed = |name| {
+            let counts = self.setting.relay.counts(name);
+            RelayStatus {
+                open: counts.open,
+                total: counts.total,
+            }
+        };
+        let pending = wanted.map(|service| {
+            let name = &service.name;
+            service.survey(owner(name), &self.peers, relayed(name))
+        });
         (agent, pending.collect())
     }
 }
@@ -137,7 +147,7 @@ pub(crate) fn kernel_release() -> String {
 }
 
 impl Service {
-    fn survey(&self, owner_uid: u32, peers: &Peers) -> Pending {
+    fn survey(&self, owner_uid: u32, peers: &Peers, relayed: RelayStatus) -> Pending {
         let machine = &self.machine;
         let (answer, figures) = oneshot::channel();
         let endpoints: Vec<EndpointId> = machine.places().keys().copied().collect();
@@ -147,13 +157,18 @@ impl Service {
             answer,
         });
         Pending {
-            status: self.without_figures(owner_uid, peers),
+            status: self.without_figures(owner_uid, peers, relayed),
             endpoints,
             figures,
         }
     }
 
-    fn without_figures(&self, owner_uid: u32, peers: &Peers) -> ServiceStatus {
+    fn without_figures(
+        &self,
+        owner_uid: u32,
+        peers: &Peers,
+        relayed: RelayStatus,
+    ) -> ServiceStatus {
         let machine = &self.machine;
         let name_of = |id| {
             machine
@@ -187,6 +202,7 @@ impl Service {
                 .map(|generation| self.generation(generation, peers))
                 .collect(),
             timeline: self.timeline.entries(),
+            relayed,
         }
     }
 

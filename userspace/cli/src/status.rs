@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use synflip_wire::{GenerationStatus, ServiceStatus, Status, WireError};
+use synflip_wire::{GenerationStatus, RelayStatus, ServiceStatus, Status, WireError};
 
 use crate::{args::StatusArgs, client, exit::Done, render};
 
@@ -65,7 +65,12 @@ fn describe_service(service: &ServiceStatus) -> String {
     if let Some(previous) = &service.previous {
         text.push_str(&format!(", can roll back to {previous}"));
     }
-    text.push_str(&format!(", owner uid {}\n", service.owner_uid));
+    text.push_str(&format!(", owner uid {}", service.owner_uid));
+    if service.relayed.total > 0 {
+        let RelayStatus { open, total } = service.relayed;
+        text.push_str(&format!(", {total} connections relayed ({open} open)"));
+    }
+    text.push('\n');
     let header = [
         "GENERATION",
         "PHASE",

@@ -22,8 +22,8 @@ pub use reply::{Certificate, Committed, DrainEnd, DrainStep, Event, ListenerDrai
 pub use request::{ListenerSpec, Register, Request, Target};
 pub use socket::{Received, receive, send};
 pub use status::{
-    AgentStatus, EndpointStatus, GenerationStatus, ListenerStatus, Phase, ServiceStatus, Status,
-    TimelineEntry,
+    AgentStatus, EndpointStatus, GenerationStatus, ListenerStatus, Phase, RelayStatus,
+    ServiceStatus, Status, TimelineEntry,
 };
 pub use synflip_types::{InvalidName, Name};
 

@@ -49,6 +49,19 @@ pub struct ServiceStatus {
     pub generations: Vec<GenerationStatus>,
     /// What happened, oldest first; bounded.
     pub timeline: Vec<TimelineEntry>,
+    /// What is carried by the relay process.
+    #[serde(default)]
+    pub relayed: RelayStatus,
+}
+
+/// Connections that were left on a listener which nobody accepts from, for servers that cannot be
+/// handed any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayStatus {
+    /// Being carried.
+    pub open: u64,
+    /// In all, the open ones included.
+    pub total: u64,
 }
 
 /// One endpoint: what its program did.
