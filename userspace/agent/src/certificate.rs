@@ -6,8 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use synflip_plan::{GenerationId, Pending, ProcessId, Slot, Steps};
-use synflip_wire::{Certificate, Committed, DrainEnd, DrainStep, ListenerDrain};
+use synflip_plan::{GenerationId, Pending, Slot, Steps};
+use synflip_wire::{Certificate, Committed, DrainEnd, DrainStep, Endpoint, ListenerDrain};
+
+use crate::peers::Asker;
 
 /// First and longest time between two readings. The first finds what ends by itself within a
 /// round trip; the longest is what a drain that waits for a retransmission costs.
@@ -17,7 +19,7 @@ const LONGEST: Duration = Duration::from_millis(100);
 /// A peer that waits for the drain.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waiter {
-    pub(crate) peer: ProcessId,
+    pub(crate) asker: Asker,
     pub(crate) deadline: Instant,
 }
 
@@ -141,8 +143,8 @@ impl Drain {
                 .listeners
                 .iter()
                 .map(|(slot, (address, steps))| ListenerDrain {
-                    slot: *slot,
-                    address: *address,
+                    slot: synflip_wire::Slot(*slot),
+                    endpoint: Endpoint::tcp(*address),
                     steps: steps.readings().iter().map(step).collect(),
                     empty_after_ms: steps.empty_after_ms(),
                 })

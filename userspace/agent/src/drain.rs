@@ -16,7 +16,7 @@ impl Service {
             if let Some(waiter) = drain.waiter {
                 context
                     .peers
-                    .hint(waiter.peer, Reply::Draining(drain.total()));
+                    .hint(waiter.asker, Reply::Draining(drain.total()));
             }
         }
         // A generation that is just being flipped back to must not be told to close: the commit
@@ -36,7 +36,9 @@ impl Service {
                     &name,
                     format!("drain deadline passed: {queued} queued, {half_open} half-open left"),
                 );
-                context.peers.send(waiter.peer, Reply::Drained(certificate));
+                context
+                    .peers
+                    .answer(waiter.asker, Reply::Drained(certificate));
             }
         }
         // A drain may have been superseded only by a flip, which is not handled in here.
@@ -115,7 +117,9 @@ impl Service {
         self.note(&name, format!("drained {after} ms after the commit{then}"));
         self.tell(id, event, context);
         if let Some(waiter) = drain.waiter {
-            context.peers.send(waiter.peer, Reply::Drained(certificate));
+            context
+                .peers
+                .answer(waiter.asker, Reply::Drained(certificate));
         }
         self.plan.forget(id);
     }

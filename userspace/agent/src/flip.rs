@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use synflip_abi::MemberState;
 use synflip_bpf::{BpfError, Published, Publisher, Step};
-use synflip_plan::{Change, Flip, GenerationId, ProcessId, Target};
-use synflip_wire::{Committed, DrainEnd, Event, Refusal, Reply};
+use synflip_plan::{Change, Flip, GenerationId, Target};
+use synflip_wire::{Committed, DrainEnd, Epoch, Event, Refusal, Reply};
 
 use crate::{
     certificate::{Drain, Waiter},
     error::{chain, kernel, planned},
     fault::Point,
+    peers::Asker,
     registry::{Context, Message},
     service::Service,
     timeline::unix_ms,
@@ -19,7 +20,7 @@ use crate::{
 /// A flip that a peer has asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
-    pub(crate) peer: ProcessId,
+    pub(crate) asker: Asker,
     pub(crate) drain: Duration,
     pub(crate) keep: bool,
 }
@@ -160,7 +161,7 @@ impl Service {
                 if let Some(asked) = asked {
                     context
                         .peers
-                        .send(asked.peer, Reply::Refused(kernel(&error)));
+                        .answer(asked.asker, Reply::Refused(kernel(&error)));
                 }
             }
         }
@@ -171,7 +172,7 @@ impl Service {
                 asked,
             } = waiting;
             if let Err(refusal) = self.flip(&target, if_epoch, Some(asked), context) {
-                context.peers.send(asked.peer, Reply::Refused(refusal));
+                context.peers.answer(asked.asker, Reply::Refused(refusal));
             }
         }
     }
@@ -195,7 +196,7 @@ impl Service {
             service: self.name.clone(),
             from: flip.from.map(|id| self.generation_name(id)),
             to: self.generation_name(flip.to),
-            epoch: flip.epoch,
+            epoch: Epoch(flip.epoch),
             listeners,
             commit_ms: published.took.as_secs_f64() * 1e3,
             committed_at_ms: unix_ms(),
@@ -208,12 +209,12 @@ impl Service {
         if let Some(asked) = asked {
             context
                 .peers
-                .send(asked.peer, Reply::Committed(committed.clone()));
+                .answer(asked.asker, Reply::Committed(committed.clone()));
         }
         let waiter = asked
             .filter(|asked| !asked.drain.is_zero())
             .map(|asked| Waiter {
-                peer: asked.peer,
+                asker: asked.asker,
                 deadline: Instant::now() + asked.drain,
             });
         let Some(from) = flip.from else {
@@ -256,7 +257,9 @@ impl Service {
         if let (Some(waiter), Some(to)) = (waiter, self.plan.working()) {
             let drain = Drain::new(to, committed, false, None, []);
             let certificate = drain.certificate(DrainEnd::Drained);
-            context.peers.send(waiter.peer, Reply::Drained(certificate));
+            context
+                .peers
+                .answer(waiter.asker, Reply::Drained(certificate));
         }
     }
 
@@ -265,7 +268,9 @@ impl Service {
         for drain in self.drains.extract_if(.., |drain| drain.generation == id) {
             if let Some(waiter) = drain.waiter {
                 let certificate = drain.certificate(DrainEnd::Superseded);
-                context.peers.send(waiter.peer, Reply::Drained(certificate));
+                context
+                    .peers
+                    .answer(waiter.asker, Reply::Drained(certificate));
             }
         }
     }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use synflip_plan::{ProcessId, Slot};
-use synflip_wire::Reply;
+use synflip_wire::{Cookie, Endpoint, Reply};
 
 use crate::{fault::Point, peers::Peers, registry::Context, service::Service};
 
@@ -54,7 +54,8 @@ impl Service {
             let Some(listener) = self.custody.get(&slot) else {
                 return;
             };
-            let (address, id) = (listener.address, listener.cookie);
+            let endpoint = Endpoint::tcp(listener.address);
+            let cookie = Cookie(listener.cookie);
             let lent = match listener.lend() {
                 Ok(lent) => lent,
                 Err(error) => {
@@ -65,18 +66,18 @@ impl Service {
             self.loans.0.entry(slot).or_default().insert(to);
             self.faults.reach(Point::BeforeLending);
             tracing::debug!(service = %self.name, slot, ?to, "its queue is lent");
-            let queue = Reply::Queue { address, id };
-            context.peers.send_with(to, queue, vec![lent]);
+            let queue = Reply::Queue { endpoint, cookie };
+            context.peers.tell(to, queue, vec![lent]);
         }
     }
 
     /// A process has found nothing queued any more on listeners, and has closed them.
-    pub(crate) fn emptied(&mut self, process: ProcessId, cookies: &[u64]) {
+    pub(crate) fn emptied(&mut self, process: ProcessId, cookies: &[Cookie]) {
         for cookie in cookies {
             let custody = &self.custody;
             let is_it = |slot: Slot| {
                 let listener = custody.get(&slot);
-                listener.is_some_and(|listener| listener.cookie == *cookie)
+                listener.is_some_and(|listener| listener.cookie == cookie.0)
             };
             self.loans.end(process, is_it);
             self.faults.reach(Point::GivenBack);

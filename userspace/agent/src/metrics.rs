@@ -131,7 +131,7 @@ fn render(status: &Status) -> Option<String> {
             .get_or_create(&ServiceLabels {
                 service: name.clone(),
             })
-            .inc_by(service.epoch);
+            .inc_by(service.epoch.0);
         for generation in &service.generations {
             let labels = GenerationLabels {
                 service: name.clone(),
@@ -157,7 +157,7 @@ fn render(status: &Status) -> Option<String> {
             ] {
                 let labels = OutcomeLabels {
                     service: name.clone(),
-                    endpoint: endpoint.address.to_string(),
+                    endpoint: endpoint.endpoint.address().to_string(),
                     outcome: outcome.into(),
                 };
                 runs.get_or_create(&labels).inc_by(count);
@@ -170,14 +170,14 @@ fn render(status: &Status) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use synflip_wire::{AgentStatus, EndpointStatus, ServiceStatus};
+    use synflip_wire::{AgentStatus, EndpointStatus, Epoch, RelayStatus, ServiceStatus};
 
     use super::*;
 
     #[test]
     fn each_run_is_in_exactly_one_outcome() {
         let endpoint = EndpointStatus {
-            address: "[::]:443".parse().unwrap(),
+            endpoint: "tcp/[::]:443".parse().unwrap(),
             runs: 10,
             selected: 7,
             migrated: 2,
@@ -188,11 +188,13 @@ mod tests {
         let service = ServiceStatus {
             name: "web".parse().unwrap(),
             owner_uid: 0,
-            epoch: 3,
+            epoch: Epoch(3),
             working: None,
             previous: None,
             endpoints: vec![endpoint],
             generations: vec![],
+            relayed: RelayStatus::default(),
+            hold: None,
             timeline: vec![],
         };
         let agent = AgentStatus {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use synflip_plan::ProcessId;
-use synflip_wire::{Name, Reply};
+use synflip_wire::{Name, Reply, RequestId};
 use tokio::sync::mpsc;
 
 use crate::limits;
@@ -15,8 +15,18 @@ use crate::limits;
 /// A message to a peer, with the descriptors that go with it.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
+    /// The request that it answers; none of what is said unasked.
+    pub(crate) id: Option<RequestId>,
     pub(crate) reply: Reply,
     pub(crate) fds: Vec<OwnedFd>,
+}
+
+/// Who has asked for something, and with which of its requests: what an answer, now or later,
+/// needs to find its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asker {
+    pub(crate) peer: ProcessId,
+    pub(crate) request: RequestId,
 }
 
 /// A connected peer.
@@ -46,20 +56,24 @@ impl Peers {
         self.0.get(&peer).is_some_and(|peer| peer.outbox.is_some())
     }
 
-    /// Sends a message; a peer that does not read loses its connection.
-    pub(crate) fn send(&mut self, peer: ProcessId, reply: Reply) {
-        self.send_with(peer, reply, Vec::new());
+    /// Answers a request; a peer that does not read loses its connection.
+    pub(crate) fn answer(&mut self, asker: Asker, reply: Reply) {
+        self.send(asker.peer, Some(asker.request), reply, Vec::new());
     }
 
-    /// The same, with descriptors.
-    pub(crate) fn send_with(&mut self, peer: ProcessId, reply: Reply, fds: Vec<OwnedFd>) {
+    /// Tells a peer something unasked, with descriptors.
+    pub(crate) fn tell(&mut self, peer: ProcessId, reply: Reply, fds: Vec<OwnedFd>) {
+        self.send(peer, None, reply, fds);
+    }
+
+    fn send(&mut self, peer: ProcessId, id: Option<RequestId>, reply: Reply, fds: Vec<OwnedFd>) {
         let Some(peer) = self.0.get_mut(&peer) else {
             return;
         };
         let full = peer
             .outbox
             .as_ref()
-            .is_some_and(|outbox| outbox.try_send(Outgoing { reply, fds }).is_err());
+            .is_some_and(|outbox| outbox.try_send(Outgoing { id, reply, fds }).is_err());
         if full {
             tracing::warn!(
                 pid = peer.pid,
@@ -69,14 +83,18 @@ impl Peers {
         }
     }
 
-    /// Sends a message that may be left out, if the peer has read what it was sent before.
-    pub(crate) fn hint(&self, peer: ProcessId, reply: Reply) {
-        let outbox = self.0.get(&peer).and_then(|peer| peer.outbox.as_ref());
+    /// Sends an answer that may be left out, if the peer has read what it was sent before.
+    pub(crate) fn hint(&self, asker: Asker, reply: Reply) {
+        let outbox = self
+            .0
+            .get(&asker.peer)
+            .and_then(|peer| peer.outbox.as_ref());
         if let Some(permit) = outbox
             .filter(|outbox| outbox.capacity() > limits::OUTBOX / 2)
             .and_then(|outbox| outbox.try_reserve().ok())
         {
             permit.send(Outgoing {
+                id: Some(asker.request),
                 reply,
                 fds: Vec::new(),
             });

@@ -8,7 +8,7 @@ use std::{
 use synflip_abi::{MAX_ENDPOINTS, MAX_SLOTS, Member as Note, MemberState};
 use synflip_bpf::{BpfError, Publisher, Steering, leftovers, remove_pins, service_dir, services};
 use synflip_plan::{GenerationId, Left, Phase, Slot, Table};
-use synflip_wire::{Committed, Event, Name};
+use synflip_wire::{Committed, Epoch, Event, Name};
 
 use crate::{
     AgentError,
@@ -201,7 +201,7 @@ impl Service {
                 service: self.name.clone(),
                 from: Some(self.generation_name(id)),
                 to: self.generation_name(working),
-                epoch: self.plan.epoch(),
+                epoch: Epoch(self.plan.epoch()),
                 listeners: 0,
                 commit_ms: 0.0,
                 committed_at_ms: unix_ms(),

@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     Config,
     fault::{Faults, Point},
-    peers::{Outgoing, Peer, Peers},
+    peers::{Asker, Outgoing, Peer, Peers},
     service::Service,
     status,
 };
@@ -30,7 +30,7 @@ pub(crate) enum Message {
     },
     /// It asks for something.
     Request {
-        peer: ProcessId,
+        asker: Asker,
         request: Request,
         fds: Vec<OwnedFd>,
         /// Dropped once the request has been handled: only then the peer's next one is read.
@@ -138,16 +138,16 @@ impl Registry {
                 );
             }
             Message::Request {
-                peer,
+                asker,
                 request,
                 fds,
                 turn: _turn,
-            } => match self.request(peer, request, fds) {
-                Ok(Some(reply)) => self.context.peers.send(peer, reply),
+            } => match self.request(asker, request, fds) {
+                Ok(Some(reply)) => self.context.peers.answer(asker, reply),
                 Ok(None) => {}
                 Err(refusal) => {
                     tracing::debug!(code = ?refusal.code, "refused: {refusal}");
-                    self.context.peers.send(peer, Reply::Refused(refusal));
+                    self.context.peers.answer(asker, Reply::Refused(refusal));
                 }
             },
             Message::Gone { peer } => {

@@ -10,17 +10,18 @@ use synflip_plan::ProcessId;
 use synflip_wire::{ErrorCode, Name, Refusal, Register, Reply, Request};
 
 use crate::{
-    error::kernel, fault::Point, flip::Asked, limits, queues::ListenTables, registration::inspect,
-    registry::Registry, service::Service, status,
+    error::kernel, fault::Point, flip::Asked, limits, peers::Asker, queues::ListenTables,
+    registration::inspect, registry::Registry, service::Service, status,
 };
 
 impl Registry {
     pub(crate) fn request(
         &mut self,
-        peer: ProcessId,
+        asker: Asker,
         request: Request,
         fds: Vec<OwnedFd>,
     ) -> Result<Option<Reply>, Refusal> {
+        let peer = asker.peer;
         match request {
             Request::Register(register) => self.register(peer, register, fds).map(Some),
             Request::Adopt(register) => self.adopt(peer, register, fds).map(Some),
@@ -36,10 +37,10 @@ impl Registry {
                 self.leave(peer, true);
                 Ok(Some(Reply::Done))
             }
-            Request::Emptied { ids } => {
+            Request::Emptied { cookies } => {
                 let (service, _) = self.membership(peer)?;
                 if let Some(service) = self.services.get_mut(&service) {
-                    service.emptied(peer, &ids);
+                    service.emptied(peer, &cookies);
                 }
                 Ok(None)
             }
@@ -64,8 +65,13 @@ impl Registry {
                     synflip_wire::Target::Previous => synflip_plan::Target::Previous,
                 };
                 if let Some(service) = self.services.get_mut(&name) {
-                    let asked = Asked { peer, drain, keep };
-                    service.flip_for(target, if_epoch, asked, &self.context)?;
+                    let asked = Asked { asker, drain, keep };
+                    service.flip_for(
+                        target,
+                        if_epoch.map(|epoch| epoch.0),
+                        asked,
+                        &self.context,
+                    )?;
                 }
                 Ok(None)
             }
@@ -81,7 +87,7 @@ impl Registry {
                 Ok(Some(Reply::Done))
             }
             _ => Err(Refusal::new(
-                ErrorCode::BadMessage,
+                ErrorCode::UnknownRequest,
                 "this agent does not know that request",
             )),
         }

@@ -210,7 +210,9 @@ impl Service {
         let mut told = Vec::new();
         for member in generation.members.iter().filter(|member| member.served) {
             if !told.contains(&member.process) {
-                context.peers.send(member.process, Reply::Event(event));
+                context
+                    .peers
+                    .tell(member.process, Reply::Event(event), Vec::new());
                 told.push(member.process);
             }
         }

@@ -3,8 +3,8 @@
 use synflip_bpf::Variant;
 use synflip_plan::{Pending, Phase};
 use synflip_wire::{
-    AgentStatus, EndpointStatus, GenerationStatus, ListenerStatus, Name, Refusal, ServiceStatus,
-    Status,
+    AgentStatus, Endpoint, EndpointStatus, Epoch, GenerationStatus, ListenerStatus, Name, Refusal,
+    RelayStatus, ServiceStatus, Slot, Status,
 };
 
 use crate::{error::kernel, peers::Peers, registry::Registry, service::Service};
@@ -58,7 +58,7 @@ impl Service {
                 .filter(|m| m.endpoint == endpoint)
                 .count();
             endpoints.push(EndpointStatus {
-                address: *address,
+                endpoint: Endpoint::tcp(*address),
                 runs: outcomes.runs,
                 selected: outcomes.selected,
                 migrated: outcomes.migrated,
@@ -72,8 +72,9 @@ impl Service {
             let mut pids: Vec<u32> = Vec::new();
             let mut listeners = Vec::new();
             for member in &generation.members {
-                let pid = peers.get(member.process).map(|peer| peer.pid);
-                if let Some(pid) = pid.filter(|pid| member.served && !pids.contains(pid)) {
+                let peer = peers.get(member.process).filter(|_| member.served);
+                let pid = peer.map(|peer| peer.pid);
+                if let Some(pid) = pid.filter(|pid| !pids.contains(pid)) {
                     pids.push(pid);
                 }
                 let Some(address) = plan.endpoints().get(member.endpoint as usize) else {
@@ -86,8 +87,10 @@ impl Service {
                     .selections(member.slot)
                     .map_err(|error| kernel(&error))?;
                 listeners.push(ListenerStatus {
-                    slot: member.slot,
-                    address: *address,
+                    slot: Slot(member.slot),
+                    endpoint: Endpoint::tcp(*address),
+                    held_by: pid.into_iter().collect(),
+                    custody: self.custody.contains_key(&member.slot),
                     queued: found.map(|pending| u64::from(pending.queued)),
                     half_open: found.map(|pending| u64::from(pending.half_open())),
                     selected: selections.selected,
@@ -102,6 +105,8 @@ impl Service {
             generations.push(GenerationStatus {
                 name,
                 phase,
+                accepting: Some(generation.members.iter().any(|m| m.ready && m.served)),
+                in_service: None,
                 pids,
                 listeners,
             });
@@ -109,11 +114,13 @@ impl Service {
         Ok(ServiceStatus {
             name: self.name.clone(),
             owner_uid: self.owner_uid,
-            epoch: plan.epoch(),
+            epoch: Epoch(plan.epoch()),
             working: plan.working().and_then(name_of),
             previous: plan.previous().and_then(name_of),
             endpoints,
             generations,
+            relayed: RelayStatus::default(),
+            hold: None,
             timeline: self.timeline.entries(),
         })
     }
