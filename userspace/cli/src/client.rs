@@ -76,11 +76,12 @@ pub(crate) fn rest(client: &mut Client, pause: Duration) -> anyhow::Result<()> {
         match client.receive(Some(left)) {
             Err(WireError::TimedOut) => return Ok(()),
             Err(error) => return Err(error).context("the agent has gone away"),
-            Ok(message) => match message.reply {
+            Ok(message) => {
                 // Without an id: why it ends the connection.
-                Reply::Refused(refusal) => bail!(refusal),
-                _ => {}
-            },
+                if let Reply::Refused(refusal) = message.reply {
+                    bail!(refusal);
+                }
+            }
         }
     }
 }
