@@ -3,12 +3,18 @@
 
 use std::{
     io::{Read as _, Write as _},
-    os::unix::net::UnixStream,
+    os::unix::net::{UnixListener, UnixStream},
+    process::Command,
+    thread,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
-use synflip_bed::{Fixture, wait::SOON};
+use synflip_bed::{
+    Fixture,
+    product::{Cli, program},
+    wait::SOON,
+};
 use synflip_wire::{Client, DrainEnd, ErrorCode, Reply, Request, Target, frame};
 
 use super::{
@@ -164,7 +170,7 @@ fn each_answer_names_its_request() -> Result<()> {
                 );
             }
             Reply::Status(_) => ensure!(id == status, "{id}"),
-            other => anyhow::bail!("{id}: {other:?}"),
+            other => bail!("{id}: {other:?}"),
         }
         came.push(id);
     };
@@ -174,6 +180,46 @@ fn each_answer_names_its_request() -> Result<()> {
     }
     fixture.agent.check_counters()
 }
+
+/// What an agent of 0.1.0 does with a hello, byte for byte.
+#[test]
+fn an_agent_without_hello_is_named_once() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let socket = dir.path().join("agent.sock");
+    let listener = UnixListener::bind(&socket)?;
+    let text = "the other end speaks protocol version 2, this one 1";
+    let refused = json!({ "reply": "refused", "code": "version-mismatch", "text": text });
+    let mut refusal = of(&refused.to_string(), 0);
+    refusal[4..6].copy_from_slice(&1_u16.to_le_bytes());
+    let old = thread::spawn(move || -> Result<()> {
+        for _ in 0..COMMANDS.len() {
+            let (mut stream, _) = listener.accept()?;
+            stream.read_exact(&mut [0; frame::HEADER])?;
+            stream.write_all(&refusal)?;
+        }
+        Ok(())
+    });
+    for args in COMMANDS {
+        let mut command = Command::new(program("synflip")?);
+        command.args(args.iter()).env("SYNFLIP_SOCKET", &socket);
+        let cli = Cli::of(&mut command)?;
+        ensure!(cli.code == 1 && cli.stdout.is_empty(), "{cli:?}");
+        ensure!(cli.stderr.lines().count() == 1, "{cli:?}");
+        let cause = "the agent is of a release before 0.2.0";
+        let cure = "upgrade the agent and restart it";
+        let where_ = socket.display().to_string();
+        for words in [cause, cure, "version 1", "version 2", &where_] {
+            ensure!(cli.stderr.contains(words), "{words} is not in {cli:?}");
+        }
+    }
+    old.join().map_err(|_panic| anyhow!("panicked"))?
+}
+
+const COMMANDS: &[&[&str]] = &[
+    &["status"],
+    &["status", "--json"],
+    &["flip", "--to", "gen2"],
+];
 
 fn answer(mut stream: &UnixStream, request: &Value) -> Result<Value> {
     stream.write_all(&of(&request.to_string(), 0))?;

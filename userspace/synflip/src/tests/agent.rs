@@ -182,6 +182,17 @@ impl Peer {
         assert_eq!(send(&self.stream, bytes, &[]).unwrap(), bytes.len());
     }
 
+    /// Sends a document as it is.
+    pub(super) fn document(&self, document: &str, fds: &[BorrowedFd<'_>]) {
+        let mut frame = u32::try_from(document.len())
+            .unwrap()
+            .to_le_bytes()
+            .to_vec();
+        frame.extend([2, 0, u8::try_from(fds.len()).unwrap(), 0]);
+        frame.extend(document.as_bytes());
+        assert_eq!(send(&self.stream, &frame, fds).unwrap(), frame.len());
+    }
+
     /// Lends a listener to the accept loops of an address.
     pub(super) fn lend(&self, address: SocketAddr, id: u64, listener: BorrowedFd<'_>) {
         let queue = Reply::Queue {
