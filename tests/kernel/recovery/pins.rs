@@ -54,7 +54,7 @@ fn a_dead_servers_slots_are_emptied() -> Result<()> {
     // Its slots are free, and its name is.
     let second = fixture.generation(2, &[])?;
     let status = fixture.agent.service()?;
-    let slots = find(&status, "gen2").map(|g| g.listeners.iter().map(|l| l.slot).collect());
+    let slots = find(&status, "gen2").map(|g| g.listeners.iter().map(|l| l.slot.0).collect());
     ensure!(slots == Some(vec![2, 3]), "{status:#?}");
     fixture.agent.flip("gen2")?;
     ensure!(fixture.net.answers(10)? == [2; 10], "others answer");
@@ -226,7 +226,7 @@ fn servers_move_over_from_another_version() -> Result<()> {
 fn fresh(fixture: &Fixture) -> Result<()> {
     let _first = fixture.first(&[])?;
     let status = fixture.agent.service()?;
-    ensure!(status.epoch == 1, "{status:#?}");
+    ensure!(status.epoch.0 == 1, "{status:#?}");
     ensure!(fixture.net.answers(10)? == [1; 10], "others answer");
     fixture.agent.check_counters()
 }

@@ -1,9 +1,9 @@
 //! The record of one drain, and the certificate made from it.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
+use std::{collections::BTreeMap, time::Instant};
 
 use synflip_plan::Reading;
-use synflip_types::{GenerationId, Slot};
+use synflip_types::{Endpoint, GenerationId, Slot};
 use synflip_wire::{Certificate, Committed, DrainEnd, DrainStep, ListenerDrain};
 
 /// What was seen of a drain that somebody waits for.
@@ -13,18 +13,18 @@ pub(crate) struct DrainRecord {
     pub(crate) generation: Option<GenerationId>,
     flip: Committed,
     since: Instant,
-    listeners: BTreeMap<Slot, (SocketAddr, Steps)>,
+    listeners: BTreeMap<Slot, (Endpoint, Steps)>,
 }
 
 impl DrainRecord {
     pub(crate) fn new(
         generation: Option<GenerationId>,
         flip: Committed,
-        listeners: impl IntoIterator<Item = (Slot, SocketAddr)>,
+        listeners: impl IntoIterator<Item = (Slot, Endpoint)>,
     ) -> Self {
         let listeners = listeners
             .into_iter()
-            .map(|(slot, address)| (slot, (address, Steps::default())))
+            .map(|(slot, endpoint)| (slot, (endpoint, Steps::default())))
             .collect();
         Self {
             generation,
@@ -86,9 +86,9 @@ impl DrainRecord {
             listeners: self
                 .listeners
                 .iter()
-                .map(|(slot, (address, steps))| ListenerDrain {
-                    slot: slot.0,
-                    address: *address,
+                .map(|(slot, (endpoint, steps))| ListenerDrain {
+                    slot: *slot,
+                    endpoint: *endpoint,
                     steps: steps.kept.clone(),
                     empty_after_ms: steps.empty_after_ms,
                 })

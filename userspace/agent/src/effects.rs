@@ -22,7 +22,7 @@ use std::{
 use synflip_abi::Member;
 use synflip_bpf::{BpfError, Object, Publisher, Steering, Variant};
 use synflip_plan::{Effect, EffectKind, Input, ProcessId, Reading};
-use synflip_types::{Cookie, EndpointId, Name, Slot};
+use synflip_types::{Cookie, EndpointId, Name, RequestId, Slot};
 use synflip_wire::Reply;
 use tokio::sync::{mpsc, oneshot};
 
@@ -63,6 +63,8 @@ pub(crate) enum Task {
     Send {
         to: Outbox,
         kind: EffectKind,
+        /// The request that it answers; none of what is said unasked.
+        id: Option<RequestId>,
         reply: Reply,
     },
     /// The machine wants a listener lent to this peer.
@@ -242,9 +244,15 @@ impl Executor {
                 self.effect(effect);
                 self.reach(Point::After(kind));
             }
-            Task::Send { to, kind, reply } => {
+            Task::Send {
+                to,
+                kind,
+                id,
+                reply,
+            } => {
                 self.reach(Point::Before(kind));
-                self.send(&to, reply, Vec::new());
+                let fds = Vec::new();
+                self.send(&to, Outgoing { id, reply, fds });
             }
             Task::Lend { slot, to } => {
                 self.reach(Point::Before(EffectKind::Lend));
@@ -310,13 +318,20 @@ impl Executor {
             return;
         };
         let queue = Reply::Queue {
-            address: listener.address,
-            id: listener.cookie.0,
+            endpoint: listener.group.endpoint,
+            cookie: listener.cookie,
         };
         match listener.lend() {
             Ok(lent) => {
                 tracing::debug!(service = %self.service, %slot, "its queue is lent");
-                self.send(to, queue, vec![lent]);
+                self.send(
+                    to,
+                    Outgoing {
+                        id: None,
+                        reply: queue,
+                        fds: vec![lent],
+                    },
+                );
             }
             Err(error) => {
                 tracing::warn!(service = %self.service, %slot, "lending its queue: {error}");
@@ -325,8 +340,8 @@ impl Executor {
     }
 
     /// Sends a peer a message; one that does not read loses its connection.
-    fn send(&self, to: &Outbox, reply: Reply, fds: Vec<OwnedFd>) {
-        if to.messages.try_send(Outgoing { reply, fds }).is_err() {
+    fn send(&self, to: &Outbox, message: Outgoing) {
+        if to.messages.try_send(message).is_err() {
             self.tell(Message::Deaf { peer: to.peer });
         }
     }

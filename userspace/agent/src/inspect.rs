@@ -80,7 +80,7 @@ fn listeners(
     let mut netns = None;
     let mut listeners = Vec::with_capacity(fds.len());
     for (spec, fd) in specs.iter().zip(fds) {
-        let (listener, its_netns) = Custody::take(fd, spec.address)?;
+        let (listener, its_netns) = Custody::take(fd, spec.endpoint.address())?;
         netns.get_or_insert(its_netns);
         listeners.push(listener);
     }

@@ -167,7 +167,7 @@ fn render(status: &Status, relayed: impl Fn(&Name) -> Counts) -> Option<String> 
             .get_or_create(&ServiceLabels {
                 service: name.clone(),
             })
-            .inc_by(service.epoch);
+            .inc_by(service.epoch.0);
         let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let labels = ServiceLabels {
             service: name.clone(),
@@ -206,7 +206,7 @@ fn render(status: &Status, relayed: impl Fn(&Name) -> Counts) -> Option<String> 
             ] {
                 let labels = OutcomeLabels {
                     service: name.clone(),
-                    endpoint: endpoint.address.to_string(),
+                    endpoint: endpoint.endpoint.address().to_string(),
                     outcome: outcome.into(),
                 };
                 runs.get_or_create(&labels).inc_by(count);
@@ -219,14 +219,14 @@ fn render(status: &Status, relayed: impl Fn(&Name) -> Counts) -> Option<String> 
 
 #[cfg(test)]
 mod tests {
-    use synflip_wire::{AgentStatus, EndpointStatus, RelayStatus, ServiceStatus};
+    use synflip_wire::{AgentStatus, EndpointStatus, Epoch, RelayStatus, ServiceStatus};
 
     use super::*;
 
     #[test]
     fn each_run_is_in_exactly_one_outcome() {
         let endpoint = EndpointStatus {
-            address: "[::]:443".parse().unwrap(),
+            endpoint: "tcp/[::]:443".parse().unwrap(),
             runs: 10,
             selected: 7,
             migrated: 2,
@@ -237,11 +237,12 @@ mod tests {
         let service = ServiceStatus {
             name: "web".parse().unwrap(),
             owner_uid: 0,
-            epoch: 3,
+            epoch: Epoch(3),
             working: None,
             previous: None,
             endpoints: vec![endpoint],
             generations: vec![],
+            hold: None,
             timeline: vec![],
             relayed: RelayStatus { open: 1, total: 2 },
         };

@@ -6,8 +6,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use synflip_plan::ProcessId;
-use synflip_wire::{Name, Reply};
+use synflip_plan::{Asker, ProcessId};
+use synflip_wire::{Name, Reply, RequestId};
 use tokio::sync::mpsc;
 
 use crate::limits;
@@ -15,6 +15,8 @@ use crate::limits;
 /// A message to a peer, with the descriptors that go with it.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
+    /// The request that it answers; none of what is said unasked.
+    pub(crate) id: Option<RequestId>,
     pub(crate) reply: Reply,
     pub(crate) fds: Vec<OwnedFd>,
 }
@@ -74,26 +76,27 @@ impl Peers {
         }
     }
 
-    /// Sends a message at once.
-    pub(crate) fn send(&mut self, peer: ProcessId, reply: Reply) {
-        let fds = Vec::new();
+    /// Answers a request at once.
+    pub(crate) fn answer(&mut self, to: Asker, reply: Reply) {
+        let (peer, id, fds) = (to.process, Some(to.request), Vec::new());
         let full = self
             .outbox(peer)
-            .is_some_and(|to| to.messages.try_send(Outgoing { reply, fds }).is_err());
+            .is_some_and(|to| to.messages.try_send(Outgoing { id, reply, fds }).is_err());
         if full {
             self.disconnect(peer);
         }
     }
 
-    /// Sends a message that may be left out, if the peer has read what it was sent before.
-    pub(crate) fn hint(&self, peer: ProcessId, reply: Reply) {
-        let outbox = self.get(peer).and_then(|peer| peer.outbox.as_ref());
+    /// Sends an answer that may be left out, if the peer has read what it was sent before.
+    pub(crate) fn hint(&self, to: Asker, reply: Reply) {
+        let outbox = self.get(to.process).and_then(|peer| peer.outbox.as_ref());
         if let Some(permit) = outbox
             .map(|outbox| &outbox.messages)
             .filter(|messages| messages.capacity() > limits::OUTBOX / 2)
             .and_then(|messages| messages.try_reserve().ok())
         {
             permit.send(Outgoing {
+                id: Some(to.request),
                 reply,
                 fds: Vec::new(),
             });

@@ -41,7 +41,7 @@ pub(crate) enum Message {
     },
     /// It asks for something.
     Request {
-        peer: ProcessId,
+        by: Asker,
         request: Request,
         fds: Vec<OwnedFd>,
         /// Dropped once the request has been taken up: only then the peer's next one is read.
@@ -185,18 +185,14 @@ impl Registry {
                 self.peers.0.insert(peer, peer_state);
             }
             Message::Request {
-                peer,
+                by,
                 request,
                 fds,
                 turn,
             } => {
-                let by = Asker {
-                    process: peer,
-                    request: 0,
-                };
                 if let Err(refusal) = self.request(by, request, fds, turn)? {
                     tracing::debug!(code = ?refusal.code, "refused: {refusal}");
-                    self.peers.send(peer, Reply::Refused(refusal));
+                    self.peers.answer(by, Reply::Refused(refusal));
                 }
             }
             Message::Inspected {
@@ -224,7 +220,7 @@ impl Registry {
                     Err(refusal) => Err(refusal),
                 };
                 if let Err(refusal) = registered {
-                    self.peers.send(by.process, Reply::Refused(refusal));
+                    self.peers.answer(by, Reply::Refused(refusal));
                 }
                 drop(turn);
             }

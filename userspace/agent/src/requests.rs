@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use synflip_plan::{Asker, Departure, FlipRequest, Group, Input, Join, Target};
-use synflip_types::{Cookie, Epoch};
+use synflip_types::Cookie;
 use synflip_wire::{ErrorCode, Name, Refusal, Register, Reply, Request};
 use tokio::sync::oneshot;
 
@@ -46,13 +46,13 @@ impl Registry {
             Request::Closed => match self.member_of(by) {
                 Ok(_) => {
                     self.leave(by.process, Departure::Closed)?;
-                    self.peers.send(by.process, Reply::Done);
+                    self.peers.answer(by, Reply::Done);
                 }
                 Err(refusal) => return Ok(Err(refusal)),
             },
-            Request::Emptied { ids } => match self.member_of(by) {
+            Request::Emptied { cookies } => match self.member_of(by) {
                 Ok(service) => {
-                    let listeners = ids.into_iter().map(Cookie).collect();
+                    let listeners = cookies;
                     let process = by.process;
                     self.tell_machine(&service, Input::Emptied { process, listeners })?;
                 }
@@ -70,7 +70,7 @@ impl Registry {
                     let request = FlipRequest {
                         by,
                         target: target(to),
-                        if_epoch: if_epoch.map(Epoch),
+                        if_epoch,
                         drain_ms,
                         keep,
                     };
@@ -95,7 +95,7 @@ impl Registry {
             },
             _ => {
                 let text = "this agent does not know that request";
-                return Ok(Err(Refusal::new(ErrorCode::BadMessage, text)));
+                return Ok(Err(Refusal::new(ErrorCode::UnknownRequest, text)));
             }
         }
         Ok(Ok(()))

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use synflip_plan::{Answer, Effect, Event, Input, Moment, ProcessId};
-use synflip_types::GenerationId;
+use synflip_plan::{Answer, Effect, EffectKind, Event, Input, Moment, ProcessId};
+use synflip_types::{GenerationId, RequestId};
 use synflip_wire::{Committed, DrainEnd, Name, Reply};
 
 use crate::{
@@ -95,13 +95,13 @@ impl Service {
                     return true;
                 };
                 if hint {
-                    peers.hint(to.process, reply);
+                    peers.hint(to, reply);
                     return true;
                 }
-                self.send(to.process, kind, reply, peers)
+                self.send(to.process, kind, Some(to.request), reply, peers)
             }
             Effect::Tell { to, event } => {
-                self.send(to, kind, Reply::Event(wire_event(event)), peers)
+                self.send(to, kind, None, Reply::Event(wire_event(event)), peers)
             }
             Effect::Lend { slot, to } => match peers.outbox(to) {
                 Some(to) => self.worker.give(Task::Lend { slot, to }),
@@ -120,12 +120,18 @@ impl Service {
     fn send(
         &self,
         to: ProcessId,
-        kind: synflip_plan::EffectKind,
+        kind: EffectKind,
+        id: Option<RequestId>,
         reply: Reply,
         peers: &Peers,
     ) -> bool {
         match peers.outbox(to) {
-            Some(to) => self.worker.give(Task::Send { to, kind, reply }),
+            Some(to) => self.worker.give(Task::Send {
+                to,
+                kind,
+                id,
+                reply,
+            }),
             None => true,
         }
     }
@@ -164,7 +170,7 @@ impl Service {
             service: self.name.clone(),
             from: flip.from.map(|id| self.generation_name(id)),
             to: self.generation_name(flip.to),
-            epoch: flip.epoch.0,
+            epoch: flip.epoch,
             listeners: flip.listeners,
             commit_ms: self.commit.as_secs_f64() * 1e3,
             committed_at_ms: unix_ms(),
@@ -175,7 +181,7 @@ impl Service {
         });
         let old = old.filter_map(|(slot, listener)| {
             let place = self.machine.places().get(&listener.endpoint)?;
-            Some((*slot, place.address.address()))
+            Some((*slot, place.address))
         });
         let record = DrainRecord::new(flip.from, committed.clone(), old);
         // Of a flip that nobody waited for, one may be left.

@@ -5,10 +5,10 @@
 
 use synflip_bpf::{BpfError, Variant};
 use synflip_plan::{Asker, Phase, Role};
-use synflip_types::{EndpointId, Slot};
+use synflip_types::EndpointId;
 use synflip_wire::{
-    AgentStatus, EndpointStatus, GenerationStatus, ListenerStatus, Name, Refusal, RelayStatus,
-    Reply, ServiceStatus, Status,
+    AgentStatus, EndpointStatus, GenerationStatus, HoldStatus, ListenerStatus, Name, Refusal,
+    RelayStatus, Reply, ServiceStatus, Status,
 };
 use tokio::sync::oneshot;
 
@@ -18,6 +18,7 @@ use crate::{
     peers::{Outgoing, Peers},
     registry::Registry,
     service::Service,
+    timeline::unix_ms,
 };
 
 /// A service's status but for its figures, which are on their way.
@@ -45,9 +46,9 @@ impl Registry {
                 Ok(status) => Reply::Status(status),
                 Err(refusal) => Reply::Refused(refusal),
             };
-            let fds = Vec::new();
+            let (id, fds) = (Some(by.request), Vec::new());
             // One that does not read what it has asked for has gone, or soon will have.
-            drop(to.messages.send(Outgoing { reply, fds }).await);
+            drop(to.messages.send(Outgoing { id, reply, fds }).await);
             drop(turn);
         });
         Ok(())
@@ -123,7 +124,7 @@ fn add_figures(status: &mut ServiceStatus, endpoints: &[EndpointId], figures: &S
     }
     let listeners = status.generations.iter_mut().flat_map(|g| &mut g.listeners);
     for listener in listeners {
-        let slot = Slot(listener.slot);
+        let slot = listener.slot;
         if let Some(synflip_plan::Reading::Pending(pending)) = figures.readings.get(&slot) {
             listener.queued = Some(pending.queued.into());
             listener.half_open = Some(pending.half_open().into());
@@ -180,7 +181,7 @@ impl Service {
             let buried = listeners
                 .filter(|listener| listener.endpoint == *id && listener.role == Role::Tombstone);
             EndpointStatus {
-                address: place.address.address(),
+                endpoint: place.address,
                 runs: 0,
                 selected: 0,
                 migrated: 0,
@@ -192,7 +193,7 @@ impl Service {
         ServiceStatus {
             name: self.name.clone(),
             owner_uid,
-            epoch: machine.epoch().0,
+            epoch: machine.epoch(),
             working: machine.working().and_then(name_of),
             previous: machine.previous().and_then(name_of),
             endpoints: endpoints.collect(),
@@ -203,29 +204,49 @@ impl Service {
                 .collect(),
             timeline: self.timeline.entries(),
             relayed,
+            hold: self.hold(),
         }
+    }
+
+    /// The hold that ends last, if nobody accepts somewhere.
+    fn hold(&self) -> Option<HoldStatus> {
+        let places = self.machine.places().values();
+        let since = places.filter_map(|place| place.unserved_since).max()?;
+        let ago = self.moment() - since;
+        let since_ms = unix_ms().saturating_sub(ago);
+        let ends_at_ms = since_ms.saturating_add(self.machine.rules().hold);
+        Some(HoldStatus {
+            since_ms,
+            ends_at_ms,
+        })
     }
 
     fn generation(&self, generation: &synflip_plan::Generation, peers: &Peers) -> GenerationStatus {
         let machine = &self.machine;
         let mut pids: Vec<u32> = Vec::new();
-        let mut listeners = Vec::new();
+        let (mut listeners, mut accepting) = (Vec::new(), false);
         let members = machine.listeners().iter().filter(|(_, listener)| {
             listener.generation == generation.id && listener.role != Role::Tombstone
         });
         for (slot, listener) in members {
-            for process in listener.holders.keys() {
-                let pid = peers.get(*process).map(|peer| peer.pid);
-                if let Some(pid) = pid.filter(|pid| !pids.contains(pid)) {
-                    pids.push(pid);
+            accepting |= listener.accepts();
+            let holders = listener.holders.keys();
+            let held_by: Vec<u32> = holders
+                .filter_map(|process| Some(peers.get(*process)?.pid))
+                .collect();
+            for pid in &held_by {
+                if !pids.contains(pid) {
+                    pids.push(*pid);
                 }
             }
             let Some(place) = machine.places().get(&listener.endpoint) else {
                 continue;
             };
             listeners.push(ListenerStatus {
-                slot: slot.0,
-                address: place.address.address(),
+                slot: *slot,
+                endpoint: place.address,
+                held_by,
+                custody: listener.custody,
                 queued: None,
                 half_open: None,
                 selected: 0,
@@ -236,6 +257,8 @@ impl Service {
         GenerationStatus {
             name: generation.name.clone(),
             phase: phase(generation.phase),
+            accepting: Some(accepting),
+            in_service: None,
             pids,
             listeners,
         }

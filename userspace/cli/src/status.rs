@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use synflip_wire::{GenerationStatus, RelayStatus, ServiceStatus, Status, WireError};
+use synflip_wire::{GenerationStatus, RelayStatus, ServiceStatus, Status};
 
 use crate::{args::StatusArgs, client, exit::Done, render};
 
@@ -24,12 +24,7 @@ pub(crate) fn run(args: &StatusArgs, socket: &Path) -> anyhow::Result<Done> {
             return render::out(&text);
         }
         render::out(&format!("\x1b[H\x1b[2J{text}"))?;
-        // The agent says nothing unasked: this waits, and notices at once when it goes away.
-        match client.receive(Some(REFRESH)) {
-            Err(WireError::TimedOut) => {}
-            Err(error) => return Err(error.into()),
-            Ok(reply) => return client::unexpected(&reply),
-        }
+        client::rest(&mut client, REFRESH)?;
     }
 }
 
@@ -102,7 +97,7 @@ fn describe_service(service: &ServiceStatus) -> String {
             endpoint.fell_back,
             endpoint.tombstones.into(),
         ];
-        let mut row = vec![endpoint.address.to_string()];
+        let mut row = vec![endpoint.endpoint.address().to_string()];
         row.extend(counts.map(|count| count.to_string()));
         row
     });
