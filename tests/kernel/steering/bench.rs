@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use synflip_abi::{Member, MemberState};
+use synflip_abi::Member;
 use synflip_bed::{
     Family, Netns,
     product::Pins,
@@ -58,18 +58,9 @@ impl Bench {
         let taken = |slot: &Slot| self.listeners.contains_key(slot);
         let slot = (0..).find(|slot| !taken(slot)).context("a slot")?;
         let member = Member {
-            cookie: socket.cookie()?,
-            state: MemberState::Registered,
-            endpoint,
-            address,
             generation: 1,
             name: Member::name_bytes("gen1"),
-            owner_uid: 0,
-            left_at: 0,
-            defer_accept: 0,
-            pid: 0,
-            pid_namespace: 0,
-            started: 0,
+            ..Member::registered(socket.cookie()?, endpoint, address)
         };
         self.steering.put(slot, &member, socket.as_fd())?;
         self.steering.attach(endpoint, socket.as_fd())?;
@@ -95,7 +86,7 @@ impl Bench {
         let slots = endpoints.iter().flat_map(|slots| slots.iter());
         let members: Vec<_> = slots.map(|slot| (*slot, cookie(slot))).collect();
         let table = Table::new(endpoints.iter().copied());
-        self.publisher.publish(table.words(), &members).map(drop)
+        self.publisher.publish(&table.words(), &members).map(drop)
     }
 
     /// Connects so often, and counts which listener accepted how many.

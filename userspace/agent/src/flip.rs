@@ -111,7 +111,7 @@ impl Service {
         let faults = self.faults.clone();
         tokio::task::spawn_blocking(move || {
             let words = change.table.words();
-            let result = publisher.publish_stepwise(words, &members, |step| {
+            let result = publisher.publish_stepwise(&words, &members, |step| {
                 faults.reach(match step {
                     Step::Filled => Point::TableFilled,
                     Step::Verified => Point::BeforePublish,

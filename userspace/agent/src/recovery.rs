@@ -6,7 +6,7 @@ use std::{
 };
 
 use synflip_abi::{MAX_ENDPOINTS, MAX_SLOTS, Member as Note, MemberState};
-use synflip_bpf::{BpfError, Publisher, Steering, leftovers, remove_pins, service_dir, services};
+use synflip_bpf::{BpfError, Found, Publisher, Steering, leftovers, remove_pins, services};
 use synflip_plan::{GenerationId, Left, Phase, Slot, Table};
 use synflip_wire::{Committed, Event, Name};
 
@@ -22,7 +22,7 @@ use crate::{
     requests::open_tables,
     selftest,
     service::Service,
-    timeline::unix_ms,
+    timeline::{Timeline, unix_ms},
 };
 
 /// Time between two looks at listeners whose processes have not come back.
@@ -35,14 +35,14 @@ impl Registry {
     /// Nothing changes for new connections: the kernel has gone on steering, and does.
     pub(crate) fn recover(&mut self, mut kept: Kept) -> Result<(), AgentError> {
         clean_up(&self.config.bpffs);
-        for name in services(&self.config.bpffs)? {
-            if selftest::is_under_way(&name) {
+        for Found { pins, service } in services(&self.config.bpffs)? {
+            let service = service.unwrap_or_default();
+            if selftest::is_under_way(&service) {
                 continue;
             }
-            let dir = service_dir(&self.config.bpffs, &name);
-            match name.parse() {
-                Ok(name) if dir.is_dir() => self.take_up(&name, dir, &mut kept)?,
-                _ => discard(&dir, "not a service's"),
+            match service.parse() {
+                Ok(name) => self.take_up(&name, pins, &mut kept)?,
+                Err(_) => discard(&pins, "not a service's"),
             }
         }
         // No pin knows these any more.
@@ -78,6 +78,7 @@ impl Registry {
             publisher,
             self.context.faults.clone(),
         );
+        service.timeline = Timeline::of(&service.steering.timeline()?);
         service.restore(&left)?;
         service.resume_custody(&left, kept);
         self.context.faults.reach(Point::Restored);
@@ -154,7 +155,8 @@ impl Service {
             })
             .collect();
         let published = self.publisher.as_ref().map(Publisher::published);
-        let published = published.transpose()?.flatten().and_then(Table::from_words);
+        let published = published.transpose()?.flatten();
+        let published = published.as_deref().and_then(Table::from_words);
         self.plan = synflip_plan::Service::restored(published, &left);
         self.resume_drains(&left);
         let listeners = left.len();

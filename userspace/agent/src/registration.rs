@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
 };
 
-use synflip_abi::{Member as Note, MemberState};
+use synflip_abi::Member as Note;
 use synflip_bpf::BpfError;
 use synflip_plan::{GenerationId, Joined, ProcessId};
 use synflip_wire::{ErrorCode, ListenerSpec, Name, Refusal};
@@ -159,18 +159,13 @@ impl Service {
         by: Process,
     ) -> Note {
         Note {
-            cookie: listener.cookie,
-            state: MemberState::Registered,
-            endpoint,
-            address: listener.address,
             generation: generation.0,
             name: Note::name_bytes(self.generation_name(generation).as_str()),
             owner_uid: self.owner_uid,
-            left_at: 0,
-            defer_accept: 0,
             pid: by.pid,
             pid_namespace: by.namespace,
             started: by.started,
+            ..Note::registered(listener.cookie, endpoint, listener.address)
         }
     }
 }

@@ -232,7 +232,11 @@ impl Service {
     }
 
     pub(crate) fn note(&mut self, generation: &Name, what: impl Into<String>) {
-        self.timeline.note(&self.name, generation, what);
+        let entry = self.timeline.note(&self.name, generation, what);
+        let (at_ms, generation) = (entry.at_ms, entry.generation.as_str());
+        if let Err(error) = self.steering.append(at_ms, generation, &entry.what) {
+            tracing::warn!(service = %self.name, "timeline: {}", chain(&error));
+        }
     }
 
     pub(crate) fn generation_name(&self, id: GenerationId) -> Name {

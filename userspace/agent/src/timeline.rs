@@ -5,27 +5,47 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use synflip_abi::Moment;
 use synflip_wire::{Name, TimelineEntry};
 
 use crate::limits;
 
-/// The last things that happened.
+/// The last things that happened. `synflip-bpf` keeps them for the agent that comes after.
 #[derive(Debug, Default)]
 pub(crate) struct Timeline(VecDeque<TimelineEntry>);
 
 impl Timeline {
-    /// Notes something that happened to a generation.
-    pub(crate) fn note(&mut self, service: &Name, generation: &Name, what: impl Into<String>) {
+    /// What an earlier agent has noted.
+    pub(crate) fn of(moments: &[Moment]) -> Self {
+        let entry = |moment: &Moment| {
+            Some(TimelineEntry {
+                at_ms: moment.at_ms,
+                generation: moment.generation()?.parse().ok()?,
+                what: moment.text()?.to_owned(),
+            })
+        };
+        Self(moments.iter().filter_map(entry).collect())
+    }
+
+    /// Notes something that happened to a generation, and returns the entry.
+    pub(crate) fn note(
+        &mut self,
+        service: &Name,
+        generation: &Name,
+        what: impl Into<String>,
+    ) -> TimelineEntry {
         let what = what.into();
         tracing::info!(%service, %generation, "{what}");
-        if self.0.len() == limits::TIMELINE {
+        while self.0.len() >= limits::TIMELINE {
             self.0.pop_front();
         }
-        self.0.push_back(TimelineEntry {
+        let entry = TimelineEntry {
             at_ms: unix_ms(),
             generation: generation.clone(),
             what,
-        });
+        };
+        self.0.push_back(entry.clone());
+        entry
     }
 
     /// All of them, oldest first.

@@ -10,14 +10,16 @@ mod object;
 mod pins;
 mod probe;
 mod publish;
+mod slot_table;
 mod sockets;
 mod steering;
 mod sys;
+mod timeline;
 
-pub use bpffs::{DEFAULT_BPFFS, prepare as prepare_bpffs, service_dir, services};
+pub use bpffs::{DEFAULT_BPFFS, Found, prepare as prepare_bpffs, service_dir, services};
 pub use counters::{Outcomes, Selections};
 pub use error::BpfError;
-pub use object::{Object, Variant};
+pub use object::{MAPS, Object, Variant};
 pub use pins::{Leftover, leftovers, remove as remove_pins};
 pub use probe::{Privilege, Probe, probe};
 pub use publish::{Published, Publisher, Step};
