@@ -1,6 +1,8 @@
 //! Connections that ask one listener, whatever the table says: health checks of a generation that
 //! does not work yet.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     EbpfContext as _,
     bindings::bpf_hdr_start_off::BPF_HDR_START_NET,
@@ -21,60 +23,51 @@ const ADDRESSES_V6: u32 = 8;
 pub(crate) fn slot(ctx: &SkReuseportContext, endpoint: u32) -> Option<u32> {
     // Nearly always the end of it.
     let asked = Asked::unpack(*ASKED.get(endpoint)?)?;
-    let mut port = [0; 2];
-    // TCP has pulled the network header by now (`tcp_v4_rcv`, `tcp_v6_rcv`): its own is at 0.
-    load(ctx, &mut port)?;
+    let port: [u8; 2] = load(ctx, Header::Transport, 0)?;
     if u16::from_be_bytes(port) != asked.port {
         return None;
     }
-    let mut version = [0; 1];
-    load_network(ctx, 0, &mut version)?;
-    let is_own = match version[0] >> 4 {
+    let [version]: [u8; 1] = load(ctx, Header::Network, 0)?;
+    let is_own = match version >> 4 {
         4 => {
-            let mut addresses = [0; 8];
-            load_network(ctx, ADDRESSES_V4, &mut addresses)?;
-            same::<4, 8>(&addresses)
+            let [source, destination]: [u32; 2] = load(ctx, Header::Network, ADDRESSES_V4)?;
+            source == destination
         }
         6 => {
-            let mut addresses = [0; 32];
-            load_network(ctx, ADDRESSES_V6, &mut addresses)?;
-            same::<16, 32>(&addresses)
+            let [a, b, c, d]: [u64; 4] = load(ctx, Header::Network, ADDRESSES_V6)?;
+            (a, b) == (c, d)
         }
         _ => false,
     };
     is_own.then_some(u32::from(asked.slot))
 }
 
-/// Whether both halves are alike. Written without a loop that ends early: see `select.rs`.
-#[inline(always)]
-fn same<const HALF: usize, const BOTH: usize>(bytes: &[u8; BOTH]) -> bool {
-    let mut differ = 0;
-    for at in 0..HALF {
-        differ |= bytes[at] ^ bytes[at + HALF];
-    }
-    differ == 0
+/// What an offset counts from.
+#[derive(Clone, Copy)]
+enum Header {
+    Network,
+    Transport,
 }
 
-/// Reads what follows the network header.
+/// Reads a part of the packet; none if it has none, or is shorter.
+///
+/// `T` is an array of integers: any bytes make one. It is not cleared before, since the compiler
+/// makes a loop of that, which costs CAP_PERFMON: see `select.rs`.
 #[inline(always)]
-fn load<const N: usize>(ctx: &SkReuseportContext, to: &mut [u8; N]) -> Option<()> {
-    let into = to.as_mut_ptr().cast();
-    // SAFETY: `ctx` is the context this program was called with, `into` has room for `N` bytes.
-    let failed = unsafe { bpf_skb_load_bytes(ctx.as_ptr().cast_const(), 0, into, N as u32) };
-    (failed == 0).then_some(())
-}
-
-/// Reads from the network header.
-#[inline(always)]
-fn load_network<const N: usize>(
-    ctx: &SkReuseportContext,
-    offset: u32,
-    to: &mut [u8; N],
-) -> Option<()> {
-    let (ctx, into) = (ctx.as_ptr().cast_const(), to.as_mut_ptr().cast());
-    // SAFETY: as above.
-    let failed = unsafe {
-        bpf_skb_load_bytes_relative(ctx, offset, into, N as u32, BPF_HDR_START_NET as u32)
+fn load<T: Copy>(ctx: &SkReuseportContext, from: Header, offset: u32) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    let (ctx, into) = (ctx.as_ptr().cast_const(), value.as_mut_ptr().cast());
+    let length = size_of::<T>() as u32;
+    let failed = match from {
+        Header::Network => {
+            let start = BPF_HDR_START_NET as u32;
+            // SAFETY: `ctx` is the context this program was called with, `into` has room for
+            // `length` bytes.
+            unsafe { bpf_skb_load_bytes_relative(ctx, offset, into, length, start) }
+        }
+        // SAFETY: as above.
+        Header::Transport => unsafe { bpf_skb_load_bytes(ctx, offset, into, length) },
     };
-    (failed == 0).then_some(())
+    // SAFETY: the helper has filled it if it has not failed.
+    (failed == 0).then(|| unsafe { value.assume_init() })
 }
