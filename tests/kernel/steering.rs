@@ -3,6 +3,7 @@
 
 mod bench;
 
+mod asked;
 mod counters;
 mod ended_listeners;
 mod pins;

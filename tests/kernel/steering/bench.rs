@@ -47,6 +47,12 @@ impl Bench {
         })
     }
 
+    /// Opens the pins once more, as the next agent does.
+    pub(super) fn open_again(&self) -> Result<(Steering, Publisher)> {
+        let dir = self.steering.dir().to_owned();
+        Ok(Steering::open(dir, Object::default(), variant()?)?)
+    }
+
     /// Opens a listener in the first free slot, and puts the program on its group.
     pub(super) fn listen(
         &mut self,
