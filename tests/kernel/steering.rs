@@ -4,6 +4,7 @@
 mod bench;
 
 mod asked;
+mod carried_over;
 mod counters;
 mod ended_listeners;
 mod pins;

@@ -29,7 +29,7 @@ pub(super) struct Bench {
     pub(super) steering: Steering,
     pub(super) publisher: Publisher,
     pub(super) listeners: BTreeMap<Slot, (SocketAddr, Socket)>,
-    _pins: Pins,
+    pub(super) pins: Pins,
 }
 
 impl Bench {
@@ -43,7 +43,7 @@ impl Bench {
             steering,
             publisher,
             listeners,
-            _pins: pins,
+            pins,
         })
     }
 
@@ -97,39 +97,7 @@ impl Bench {
 
     /// Connects so often, and counts which listener accepted how many.
     pub(super) fn connect(&self, to: SocketAddr, count: usize) -> Result<BTreeMap<Slot, usize>> {
-        let mut accepted = BTreeMap::new();
-        for batch in (0..count)
-            .step_by(BATCH)
-            .map(|done| (count - done).min(BATCH))
-        {
-            // Closed with a RST: of a slow orderly close, a segment may be repeated when its
-            // socket is gone already, and would run the program.
-            let connect = || -> Result<TcpStream> {
-                let client = TcpStream::connect_timeout(&to, SOON).context("connect")?;
-                SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
-                Ok(client)
-            };
-            let clients = self
-                .netns
-                .run(|| (0..batch).map(|_| connect()).collect::<Result<Vec<_>>>())?;
-            let mut servers = Vec::new();
-            wait::until("all connections are accepted", SOON, || {
-                for (slot, (_, listener)) in &self.listeners {
-                    while let Ok((server, _)) = listener.accept() {
-                        *accepted.entry(*slot).or_default() += 1;
-                        servers.push(server);
-                    }
-                }
-                servers.len() >= batch
-            })?;
-            drop(clients);
-            // One that closes first would send a FIN, whose answer may run the program, too.
-            for mut server in servers {
-                server.set_read_timeout(Some(SOON))?;
-                ensure!(server.read(&mut [0]).is_err(), "a client that is gone said");
-            }
-        }
-        Ok(accepted)
+        connect(&self.netns, &self.listeners, to, count)
     }
 
     pub(super) fn outcomes(&self, endpoint: u32) -> Result<Outcomes> {
@@ -157,6 +125,46 @@ impl Bench {
     }
 }
 
+/// Connects so often, and counts which listener accepted how many.
+pub(super) fn connect(
+    netns: &Netns,
+    listeners: &BTreeMap<Slot, (SocketAddr, Socket)>,
+    to: SocketAddr,
+    count: usize,
+) -> Result<BTreeMap<Slot, usize>> {
+    let mut accepted = BTreeMap::new();
+    for batch in (0..count)
+        .step_by(BATCH)
+        .map(|done| (count - done).min(BATCH))
+    {
+        // Closed with a RST: of a slow orderly close, a segment may be repeated when its
+        // socket is gone already, and would run the program.
+        let connect = || -> Result<TcpStream> {
+            let client = TcpStream::connect_timeout(&to, SOON).context("connect")?;
+            SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
+            Ok(client)
+        };
+        let clients = netns.run(|| (0..batch).map(|_| connect()).collect::<Result<Vec<_>>>())?;
+        let mut servers = Vec::new();
+        wait::until("all connections are accepted", SOON, || {
+            for (slot, (_, listener)) in listeners {
+                while let Ok((server, _)) = listener.accept() {
+                    *accepted.entry(*slot).or_default() += 1;
+                    servers.push(server);
+                }
+            }
+            servers.len() >= batch
+        })?;
+        drop(clients);
+        // One that closes first would send a FIN, whose answer may run the program, too.
+        for mut server in servers {
+            server.set_read_timeout(Some(SOON))?;
+            ensure!(server.read(&mut [0]).is_err(), "a client that is gone said");
+        }
+    }
+    Ok(accepted)
+}
+
 /// The program that this kernel takes.
 pub(super) fn variant() -> Result<Variant> {
     static FOUND: OnceLock<Variant> = OnceLock::new();
@@ -172,7 +180,7 @@ pub(super) fn any(family: Family) -> SocketAddr {
     SocketAddr::new(family.loopback(), 0)
 }
 
-fn listener(address: SocketAddr) -> Result<Socket> {
+pub(super) fn listener(address: SocketAddr) -> Result<Socket> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_port(true)?;
@@ -182,6 +190,6 @@ fn listener(address: SocketAddr) -> Result<Socket> {
     Ok(socket)
 }
 
-fn local(socket: &Socket) -> Result<SocketAddr> {
+pub(super) fn local(socket: &Socket) -> Result<SocketAddr> {
     socket.local_addr()?.as_socket().context("no IP address")
 }

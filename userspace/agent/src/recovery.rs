@@ -6,12 +6,14 @@ use std::{
 };
 
 use synflip_abi::{MAX_ENDPOINTS, MAX_SLOTS, Member as Note, MemberState};
-use synflip_bpf::{BpfError, Found, Publisher, Steering, leftovers, remove_pins, services};
+use synflip_bpf::{
+    BpfError, CarriedOver, Found, Publisher, Steering, carry_over, leftovers, remove_pins, services,
+};
 use synflip_plan::{GenerationId, Left, Phase, Slot, Table};
 use synflip_wire::{Committed, Event, Name};
 
 use crate::{
-    AgentError,
+    AgentError, Config,
     certificate::Drain,
     custody::Custody,
     error::chain,
@@ -34,6 +36,7 @@ impl Registry {
     ///
     /// Nothing changes for new connections: the kernel has gone on steering, and does.
     pub(crate) fn recover(&mut self, mut kept: Kept) -> Result<(), AgentError> {
+        self.carry_over();
         clean_up(&self.config.bpffs);
         for Found { pins, service } in services(&self.config.bpffs)? {
             let service = service.unwrap_or_default();
@@ -48,6 +51,21 @@ impl Registry {
         // No pin knows these any more.
         kept.into_keys().for_each(fdstore::forget);
         Ok(())
+    }
+
+    /// Makes services that an agent of version 2 has left this version's.
+    fn carry_over(&self) {
+        let Config { bpffs, object, .. } = &self.config;
+        for (pins, done) in carry_over(bpffs, object, self.context.variant) {
+            match done {
+                Ok(CarriedOver {
+                    service, listeners, ..
+                }) => tracing::info!(%service, listeners, "carried over from version 2"),
+                Err(error) => {
+                    tracing::warn!("{} is not carried over: {}", pins.display(), chain(&error));
+                }
+            }
+        }
     }
 
     fn take_up(&mut self, name: &Name, dir: PathBuf, kept: &mut Kept) -> Result<(), AgentError> {

@@ -4,6 +4,7 @@
 //! goes through. [`probe`] says what this kernel can do.
 
 mod bpffs;
+mod carry_over;
 mod counters;
 mod error;
 mod object;
@@ -15,8 +16,10 @@ mod sockets;
 mod steering;
 mod sys;
 mod timeline;
+mod v2;
 
 pub use bpffs::{DEFAULT_BPFFS, Found, prepare as prepare_bpffs, service_dir, services};
+pub use carry_over::{CarriedOver, carry_over};
 pub use counters::{Outcomes, Selections};
 pub use error::BpfError;
 pub use object::{MAPS, Object, Variant};

@@ -123,6 +123,7 @@ pub fn leftovers(bpffs: &Path) -> Vec<Leftover> {
     let versions = bpffs::versions(bpffs).into_iter();
     let services = versions.filter(|version| *version != bpffs::root(bpffs));
     let services = services.flat_map(|version| bpffs::found(&version).unwrap_or_default());
+    let services = services.filter(|found| !is_carried_over(bpffs, &found.pins));
     services
         .map(|found| Leftover {
             open: match found.service {
@@ -135,8 +136,15 @@ pub fn leftovers(bpffs: &Path) -> Vec<Leftover> {
         .collect()
 }
 
+/// Whether the sockets in another version's pins are this version's as well.
+fn is_carried_over(bpffs: &Path, other: &Path) -> bool {
+    let id = |dir: &Path| sockets_of(dir)?.0.0.info().ok().map(|info| info.id());
+    let own = other.file_name().map(|name| bpffs::root(bpffs).join(name));
+    own.is_some_and(|own| own.exists() && id(other).is_some_and(|its| id(&own) == Some(its)))
+}
+
 /// How many of a service's listeners are open, if its sockets are in a map as this version's are.
-fn open_listeners(dir: &Path) -> Option<u32> {
+pub(crate) fn open_listeners(dir: &Path) -> Option<u32> {
     if !dir.join(SOCKETS).exists() {
         // Without it none can be found again.
         return Some(0);
@@ -169,7 +177,8 @@ pub(crate) fn evict(dir: &Path, cookie: u64) -> bool {
     };
     let others = bpffs::versions(bpffs).into_iter();
     let others = others.map(|version| version.join(service));
-    for other in others.filter(|other| other != dir) {
+    let others = others.filter(|other| other != dir && !is_carried_over(bpffs, other));
+    for other in others {
         let Some((sockets, slots)) = sockets_of(&other) else {
             continue;
         };

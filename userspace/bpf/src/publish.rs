@@ -13,6 +13,7 @@ use synflip_abi::{BARRIER, PUBLISHED, TABLES};
 
 use crate::{
     BpfError,
+    carry_over::Carrying,
     slot_table::{self, SlotTable},
     sockets::Sockets,
     sys,
@@ -41,14 +42,22 @@ pub struct Publisher {
     sockets: Arc<Sockets>,
     /// Where the service's pins are.
     dir: PathBuf,
+    /// If its groups may run the program of an earlier version still.
+    carrying: Option<Arc<Carrying>>,
 }
 
 impl Publisher {
-    pub(crate) fn new(tables: MapData, sockets: Arc<Sockets>, dir: PathBuf) -> Self {
+    pub(crate) fn new(
+        tables: MapData,
+        sockets: Arc<Sockets>,
+        dir: PathBuf,
+        carrying: Option<Arc<Carrying>>,
+    ) -> Self {
         Self {
             tables,
             sockets,
             dir,
+            carrying,
         }
     }
 
@@ -95,7 +104,7 @@ impl Publisher {
         // Before it is published: an agent that dies right after that leaves a table that the next
         // one can open.
         let pin = table.pin(&self.dir, words)?;
-        if let Err(error) = self.set(PUBLISHED, &table) {
+        if let Err(error) = self.swap(words, &table) {
             // If this fails, too, the pin is removed after the next publication.
             drop(fs::remove_file(&pin));
             return Err(error);
@@ -127,6 +136,19 @@ impl Publisher {
             Err(error) => return Err(BpfError::map("reading", TABLES)(MapError::IoError(error))),
         };
         SlotTable::find(&self.dir, id)?.words().map(Some)
+    }
+
+    fn swap(&self, words: &[u32], table: &SlotTable) -> Result<(), BpfError> {
+        let Some(carrying) = &self.carrying else {
+            return self.set(PUBLISHED, table);
+        };
+        let before = self.published()?;
+        carrying.publish(words)?;
+        let swapped = self.set(PUBLISHED, table);
+        if let (Err(_), Some(before)) = (&swapped, before) {
+            carrying.publish(&before)?;
+        }
+        swapped
     }
 
     fn set(&self, index: u32, table: &SlotTable) -> Result<(), BpfError> {

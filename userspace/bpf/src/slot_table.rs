@@ -46,7 +46,7 @@ impl SlotTable {
 
     /// The words of a table that was found.
     pub(crate) fn words(&self) -> Result<Vec<u32>, BpfError> {
-        let entries = sys::read(self.0.fd().as_fd(), TABLE_ENTRIES);
+        let entries = sys::read::<TableEntry>(self.0.fd().as_fd(), TABLE_ENTRIES);
         let failed = |error| BpfError::map("reading", NAME)(MapError::IoError(error));
         Ok(entries.map_err(failed)?.into_flattened())
     }

@@ -22,8 +22,8 @@ use synflip_abi::{
 };
 
 use crate::{
-    BpfError, Object, Outcomes, Publisher, Selections, Variant, bpffs, counters::Counters, pins,
-    sockets::Sockets, timeline::Timeline,
+    BpfError, Object, Outcomes, Publisher, Selections, Variant, bpffs, carry_over::Carrying,
+    counters::Counters, pins, sockets::Sockets, timeline::Timeline,
 };
 
 /// The ring buffer of an object that logs (`aya-log-ebpf`).
@@ -39,11 +39,13 @@ pub struct Steering {
     variant: Variant,
     sockets: Arc<Sockets>,
     members: Array<MapData, [u64; Member::WORDS]>,
-    counters: Counters,
+    pub(crate) counters: Counters,
     asked: Array<MapData, u32>,
     timeline: Timeline,
     /// The endpoint of each slot that something is noted of.
     endpoints: BTreeMap<u32, u32>,
+    /// If its groups may run the program of an earlier version still.
+    carrying: Option<Arc<Carrying>>,
     programs: BTreeMap<u32, SkReuseport>,
     /// What each program has to say, if the object is one that logs.
     logs: Vec<EbpfLogger<&'static dyn log::Log>>,
@@ -78,7 +80,6 @@ impl Steering {
         let past = data(&mut ebpf, PAST)?;
         let asked = data(&mut ebpf, ASKED)?;
         let timeline = data(&mut ebpf, TIMELINE)?;
-        let publisher = Publisher::new(tables, Arc::clone(&sockets), dir.clone());
         let mut steering = Self {
             dir,
             object,
@@ -93,10 +94,17 @@ impl Steering {
             asked: typed(asked, ASKED)?,
             timeline: Timeline::new(typed(timeline, TIMELINE)?),
             endpoints: BTreeMap::new(),
+            carrying: None,
             programs: BTreeMap::new(),
             logs: Vec::new(),
         };
         steering.resume()?;
+        let publisher = Publisher::new(
+            tables,
+            Arc::clone(&steering.sockets),
+            steering.dir.clone(),
+            steering.carrying.clone(),
+        );
         Ok((steering, publisher))
     }
 
@@ -115,6 +123,12 @@ impl Steering {
                 self.endpoints.insert(slot, member.endpoint);
             }
         }
+        let open = |slot: &u32| matches!(self.sockets.cookie(*slot), Ok(Some(_)));
+        let open = self.endpoints.iter().filter(|(slot, _)| open(slot));
+        let mut open: Vec<u32> = open.map(|(_, endpoint)| *endpoint).collect();
+        open.sort_unstable();
+        open.dedup();
+        self.carrying = Carrying::find(&self.dir, &self.sockets, open).map(Arc::new);
         Ok(())
     }
 
@@ -149,6 +163,9 @@ impl Steering {
         };
         let attached = program.attach(listener).map_err(refused);
         self.programs.insert(endpoint, program);
+        if let (Ok(()), Some(carrying)) = (&attached, &self.carrying) {
+            carrying.done_with(endpoint);
+        }
         attached
     }
 
@@ -257,7 +274,15 @@ impl Steering {
     pub fn clear(&mut self, slot: u32) -> Result<(), BpfError> {
         self.sockets.clear(slot)?;
         self.free(slot)?;
-        self.note(slot, None)
+        let endpoint = self.endpoints.get(&slot).copied();
+        self.note(slot, None)?;
+        // Nobody is left in the group: there is nothing to attach a program to.
+        if let (Some(endpoint), Some(carrying)) = (endpoint, &self.carrying)
+            && !self.endpoints.values().any(|other| *other == endpoint)
+        {
+            carrying.done_with(endpoint);
+        }
+        Ok(())
     }
 
     fn noted(&self, slot: u32) -> Result<Option<Member>, BpfError> {
@@ -357,6 +382,9 @@ impl Steering {
     /// # Errors
     /// When a pin cannot be removed.
     pub fn unpin(self) -> Result<(), BpfError> {
+        if let Some(carrying) = &self.carrying {
+            carrying.end();
+        }
         bpffs::remove_dir(&self.dir)
     }
 
@@ -380,7 +408,7 @@ fn data(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, BpfError> {
 }
 
 /// Gives a map the type it is used as.
-fn typed<T: TryFrom<Map, Error = MapError>>(
+pub(crate) fn typed<T: TryFrom<Map, Error = MapError>>(
     data: MapData,
     name: &'static str,
 ) -> Result<T, BpfError> {

@@ -53,8 +53,9 @@ struct Batch {
     flags: u64,
 }
 
-/// What a map of this crate's can have as a value: 4 bytes or 8, any of which mean something.
+/// What a map of this crate's can have as a value: 4, 8 or 16 bytes, any of which mean something.
 pub(crate) trait Value: Copy + Default {}
+impl Value for TableEntry {}
 impl Value for u32 {}
 impl Value for u64 {}
 
@@ -76,7 +77,7 @@ pub(crate) fn create_array(value_size: u32, max_entries: u32) -> io::Result<Owne
 }
 
 /// Fills the first entries of a slot table.
-pub(crate) fn fill(map: BorrowedFd<'_>, entries: &[TableEntry]) -> io::Result<()> {
+pub(crate) fn fill<V: Value>(map: BorrowedFd<'_>, entries: &[V]) -> io::Result<()> {
     let count = u32::try_from(entries.len()).map_err(io::Error::other)?;
     let keys: Vec<u32> = (0..count).collect();
     let batch = Batch {
@@ -93,9 +94,9 @@ pub(crate) fn fill(map: BorrowedFd<'_>, entries: &[TableEntry]) -> io::Result<()
 }
 
 /// Reads the first entries of a slot table; there must be so many.
-pub(crate) fn read(map: BorrowedFd<'_>, count: u32) -> io::Result<Vec<TableEntry>> {
+pub(crate) fn read<V: Value>(map: BorrowedFd<'_>, count: u32) -> io::Result<Vec<V>> {
     let mut keys = vec![0_u32; count as usize];
-    let mut entries = vec![TableEntry::default(); count as usize];
+    let mut entries = vec![V::default(); count as usize];
     let mut next = 0_u32;
     let batch = Batch {
         in_batch: 0,
