@@ -8,16 +8,14 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
-use synflip_abi::{COUNTERS, MAX_ENDPOINTS, MEMBERS, Member, OUTCOMES, SOCKETS, TABLES, VERSION};
+use synflip_abi::{MAX_ENDPOINTS, MEMBERS, Member, OUTCOMES, SOCKETS, TABLES, VERSION};
 use synflip_bed::{
     Fixture,
     fixture::{find, works},
     wait::{self, SOON},
 };
-use synflip_bpf::{Object, Steering, Variant, service_dir};
+use synflip_bpf::{MAPS, Object, Steering, Variant, service_dir};
 use synflip_wire::Phase;
-
-const MAPS: [&str; 5] = [TABLES, SOCKETS, MEMBERS, COUNTERS, OUTCOMES];
 
 #[test]
 fn what_is_left_of_a_service_is_removed_by_the_next_agent() -> Result<()> {
@@ -92,7 +90,7 @@ fn notes_that_make_no_sense_are_not_believed() -> Result<()> {
         (
             5,
             Member {
-                name: [0xff; 32],
+                name: [0xff; Member::NAME_BYTES],
                 generation: u32::MAX,
                 ..note
             },

@@ -23,7 +23,7 @@ use synflip_abi::Member;
 use synflip_bpf::{BpfError, Object, Publisher, Steering, Variant};
 use synflip_plan::{Effect, EffectKind, Input, ProcessId, Reading};
 use synflip_types::{Cookie, EndpointId, Name, RequestId, Slot};
-use synflip_wire::Reply;
+use synflip_wire::{Reply, TimelineEntry};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -59,6 +59,8 @@ pub(crate) enum Task {
     },
     /// What the machine wants.
     Effect(Effect),
+    /// Something has happened that the agent which comes after is to know of.
+    Append(TimelineEntry),
     /// A message to a peer.
     Send {
         to: Outbox,
@@ -254,6 +256,7 @@ impl Executor {
                 let fds = Vec::new();
                 self.send(&to, Outgoing { id, reply, fds });
             }
+            Task::Append(entry) => self.append(&entry),
             Task::Lend { slot, to } => {
                 self.reach(Point::Before(EffectKind::Lend));
                 self.lend(slot, &to);
@@ -309,6 +312,16 @@ impl Executor {
             | Effect::Record { .. }
             | Effect::Wake { .. }
             | Effect::End => {}
+        }
+    }
+
+    fn append(&mut self, entry: &TimelineEntry) {
+        let Some((steering, _)) = &mut self.kernel else {
+            return;
+        };
+        let appended = steering.append(entry.at_ms, entry.generation.as_str(), &entry.what);
+        if let Err(error) = appended {
+            tracing::warn!(service = %self.service, "timeline: {}", chain(&error));
         }
     }
 

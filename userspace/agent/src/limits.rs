@@ -21,7 +21,7 @@ pub(crate) const OUTBOX: usize = 256;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Entries of a service's timeline.
-pub(crate) const TIMELINE: usize = 128;
+pub(crate) const TIMELINE: usize = synflip_abi::MAX_MOMENTS as usize;
 
 /// Connections to the metrics address at one time.
 pub(crate) const SCRAPES: usize = 16;

@@ -9,13 +9,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use synflip_abi::{MAX_ENDPOINTS, MAX_SLOTS, Member, MemberState};
-use synflip_bpf::{BpfError, Publisher, Steering, leftovers, remove_pins, service_dir, services};
-use synflip_plan::{Left, Note, NoteState, ProcessId, Table};
+use synflip_abi::{MAX_ENDPOINTS, Member, MemberState};
+use synflip_bpf::{
+    BpfError, CarriedOver, Found, Publisher, Steering, carry_over, leftovers, remove_pins, services,
+};
+use synflip_plan::{Left, Note, NoteState, ProcessId, Rules, Table};
 use synflip_types::{Cookie, Endpoint, EndpointId, Epoch, GenerationId, Name, Slot};
 
 use crate::{
-    AgentError,
+    AgentError, Config,
     custody::Custody,
     effects::{Executor, Task, Worker},
     error::chain,
@@ -26,6 +28,7 @@ use crate::{
     registry::Registry,
     selftest,
     service::{Service, moment},
+    timeline::Timeline,
 };
 
 impl Registry {
@@ -34,20 +37,36 @@ impl Registry {
     ///
     /// Nothing changes for new connections: the kernel has gone on steering, and does.
     pub(crate) fn recover(&mut self, mut kept: Kept) -> Result<(), AgentError> {
+        self.carry_over();
         clean_up(&self.config.bpffs);
-        for name in services(&self.config.bpffs)? {
-            if selftest::is_under_way(&name) {
+        for Found { pins, service } in services(&self.config.bpffs)? {
+            let service = service.unwrap_or_default();
+            if selftest::is_under_way(&service) {
                 continue;
             }
-            let dir = service_dir(&self.config.bpffs, &name);
-            match name.parse() {
-                Ok(name) if dir.is_dir() => self.take_up(&name, dir, &mut kept)?,
-                _ => discard(&dir, "not a service's"),
+            match service.parse() {
+                Ok(name) => self.take_up(&name, pins, &mut kept)?,
+                Err(_) => discard(&pins, "not a service's"),
             }
         }
         // No pin knows these any more.
         kept.into_keys().for_each(fdstore::forget);
         Ok(())
+    }
+
+    /// Makes services that an agent of version 2 has left this version's.
+    fn carry_over(&self) {
+        let Config { bpffs, object, .. } = &self.config;
+        for (pins, done) in carry_over(bpffs, object, self.setting.variant) {
+            match done {
+                Ok(CarriedOver {
+                    service, listeners, ..
+                }) => tracing::info!(%service, listeners, "carried over from version 2"),
+                Err(error) => {
+                    tracing::warn!("{} is not carried over: {}", pins.display(), chain(&error));
+                }
+            }
+        }
     }
 
     fn take_up(&mut self, name: &Name, dir: PathBuf, kept: &mut Kept) -> Result<(), AgentError> {
@@ -69,6 +88,8 @@ impl Registry {
             return Ok(());
         };
         let published = published(&publisher)?;
+        let timeline = Timeline::of(&steering.timeline()?);
+        let slots = steering.slots()?;
         let kernel = (steering, publisher);
         let mut executor =
             Executor::taken_up(name.clone(), owner_uid, setting, kernel, members.clone());
@@ -113,9 +134,13 @@ impl Registry {
             });
         }
         let now = moment(self.started);
-        let (machine, effects) =
-            synflip_plan::Service::recovered(self.rules, published, &left, now);
+        let rules = Rules {
+            slots,
+            ..self.rules
+        };
+        let (machine, effects) = synflip_plan::Service::recovered(rules, published, &left, now);
         let mut service = Service::new(name.clone(), machine, worker, self.started);
+        service.timeline = timeline;
         self.setting.faults.reach(Point::Restored);
         let listeners = left.len();
         tracing::info!(service = %name, listeners, "taken up where it was left");
@@ -174,14 +199,17 @@ fn note(member: &Member, process: Option<ProcessId>) -> Option<Note> {
             MemberState::Leaving => NoteState::Leaving(epoch),
             MemberState::Tombstone => NoteState::Tombstone,
         },
-        ready: false,
-        adopted: false,
+        ready: member.later[Member::FLAGS] & Member::READY != 0,
+        adopted: member.later[Member::FLAGS] & Member::ADOPTED != 0,
         process,
     })
 }
 
 fn published(publisher: &Publisher) -> Result<Option<Table>, BpfError> {
-    Ok(publisher.published()?.and_then(Table::from_words))
+    Ok(publisher
+        .published()?
+        .as_deref()
+        .and_then(Table::from_words))
 }
 
 /// Removes what agents of other versions have left and nobody needs.
@@ -220,7 +248,7 @@ fn open_listeners(
     kept: &Kept,
 ) -> Result<BTreeMap<Slot, Member>, BpfError> {
     let mut open = BTreeMap::new();
-    for slot in 0..MAX_SLOTS {
+    for slot in 0..steering.slots()? {
         match steering.member(slot)? {
             (Some(note), Some(cookie))
                 if note.cookie == cookie

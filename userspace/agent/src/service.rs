@@ -86,8 +86,8 @@ impl Service {
             }
             Effect::Record { generation, what } => {
                 let name = generation.map(|id| self.generation_name(id));
-                self.timeline.record(&self.name, name.as_ref(), &what);
-                true
+                let entry = self.timeline.record(&self.name, name.as_ref(), &what);
+                self.worker.give(Task::Append(entry))
             }
             Effect::Answer { to, answer } => {
                 let hint = matches!(answer, Answer::Draining { .. });

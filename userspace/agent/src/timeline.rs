@@ -5,18 +5,36 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use synflip_abi::Moment;
 use synflip_plan::Happened;
 use synflip_wire::{Name, TimelineEntry};
 
 use crate::limits;
 
-/// The last things that happened.
+/// The last things that happened. `synflip-bpf` keeps them for the agent that comes after.
 #[derive(Debug, Default)]
 pub(crate) struct Timeline(VecDeque<TimelineEntry>);
 
 impl Timeline {
+    /// What an earlier agent has noted.
+    pub(crate) fn of(moments: &[Moment]) -> Self {
+        let entry = |moment: &Moment| {
+            Some(TimelineEntry {
+                at_ms: moment.at_ms,
+                generation: moment.generation()?.parse().ok()?,
+                what: moment.text()?.to_owned(),
+            })
+        };
+        Self(moments.iter().filter_map(entry).collect())
+    }
+
     /// Takes down something that happened to a generation, or to the service as a whole.
-    pub(crate) fn record(&mut self, service: &Name, generation: Option<&Name>, what: &Happened) {
+    pub(crate) fn record(
+        &mut self,
+        service: &Name,
+        generation: Option<&Name>,
+        what: &Happened,
+    ) -> TimelineEntry {
         let text = text(what);
         let of = generation.unwrap_or(service);
         match what {
@@ -28,14 +46,16 @@ impl Timeline {
             }
             _ => tracing::info!(%service, generation = %of, "{text}"),
         }
-        if self.0.len() == limits::TIMELINE {
+        while self.0.len() >= limits::TIMELINE {
             self.0.pop_front();
         }
-        self.0.push_back(TimelineEntry {
+        let entry = TimelineEntry {
             at_ms: unix_ms(),
             generation: of.clone(),
             what: text,
-        });
+        };
+        self.0.push_back(entry.clone());
+        entry
     }
 
     /// All of them, oldest first.

@@ -79,7 +79,7 @@ impl Executor {
         let Some((_, publisher)) = &mut self.kernel else {
             return Err(BpfError::Foreign { name: "TABLES" });
         };
-        publisher.publish_stepwise(table.words(), &members, |step| {
+        publisher.publish_stepwise(&table.words(), &members, |step| {
             faults.reach(match step {
                 Step::Filled => Point::TableFilled,
                 Step::Verified => Point::TableVerified,

@@ -87,15 +87,13 @@ impl Executor {
             NoteState::Leaving(epoch) => (MemberState::Leaving, epoch.0),
             NoteState::Tombstone => (MemberState::Tombstone, 0),
         };
-        let defer_accept = self
-            .notes
-            .get(&slot)
-            .map_or(0, |before| before.defer_accept);
+        let before = self.notes.get(&slot);
+        let mut later = before.map_or([0; Member::LATER_WORDS], |before| before.later);
+        later[Member::FLAGS] =
+            u64::from(note.ready) * Member::READY + u64::from(note.adopted) * Member::ADOPTED;
+        let defer_accept = before.map_or(0, |before| before.defer_accept);
         let member = Member {
-            cookie: note.cookie.0,
             state,
-            endpoint: note.endpoint.0,
-            address: note.address.address(),
             generation: note.generation.0,
             name: Member::name_bytes(note.name.as_str()),
             owner_uid: self.owner_uid,
@@ -104,6 +102,8 @@ impl Executor {
             pid: process.pid,
             pid_namespace: process.namespace,
             started: process.started,
+            later,
+            ..Member::registered(note.cookie.0, note.endpoint.0, note.address.address())
         };
         self.write(slot, member);
     }

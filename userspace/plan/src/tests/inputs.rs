@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use synflip_types::{Cookie, Endpoint, EndpointId, Epoch, Name, Slot, RequestId};
+use synflip_types::{Cookie, Endpoint, EndpointId, Epoch, Name, RequestId, Slot};
 
 use super::build::{ALT, OPERATOR};
 use crate::{
