@@ -5,9 +5,11 @@ mod build;
 mod effects;
 mod inputs;
 
+mod death;
 mod drain;
 mod flip;
 mod joining;
+mod leaving;
 mod readiness;
 mod refused;
 mod returning;
