@@ -154,7 +154,10 @@ impl Service {
         self.looking = Some(Look {
             drains: drains
                 .into_iter()
-                .map(|(id, check)| (id, check != Check::None))
+                .map(|(id, check)| {
+                    let ends = check != Check::None && self.endpoint_served_by(id).is_none();
+                    (id, ends)
+                })
                 .collect(),
             closing: if close { unneeded } else { BTreeSet::new() },
         });

@@ -146,7 +146,7 @@ impl Service {
                 by,
                 generation,
                 force,
-            } => self.retire(by, &generation, force),
+            } => self.retire(by, &generation, force, now),
             Input::NotFilled { slot, why } => self.not_filled(slot, why),
             Input::Attached { join, result } => self.attached(join, result, now),
             Input::Published(result) => self.published(result, now),

@@ -10,6 +10,8 @@ mod drain;
 mod flip;
 mod joining;
 mod leaving;
+mod missing;
 mod readiness;
 mod refused;
+mod retire;
 mod returning;
