@@ -134,6 +134,11 @@ impl Service {
         }
         let mut slots: BTreeSet<Slot> = drains.keys().flat_map(|id| self.slots_of(*id)).collect();
         if close {
+            // What comes from here on is for the next look.
+            self.relieved = false;
+            if let Some(retry) = &mut self.closing {
+                retry.later(now, self.rules.closing);
+            }
             // The others show the order of the bucket.
             let held = self
                 .listeners
@@ -188,7 +193,7 @@ impl Service {
             self.drain_read(id, conclusive, &by_slot, now);
         }
         if !look.closing.is_empty() {
-            self.close_unneeded(&look.closing, readings, now);
+            self.close_unneeded(&look.closing, readings);
         }
     }
 
@@ -200,13 +205,9 @@ impl Service {
     /// still holds the listener open. Where it does not move it, or not yet, the connections are
     /// relayed. A listener goes when nothing is left and nobody has it, but never the first of its
     /// hash bucket ([`close_order`]), which stays as a tombstone.
-    fn close_unneeded(
-        &mut self,
-        looked_at: &BTreeSet<Slot>,
-        readings: &[(Slot, Reading)],
-        now: Moment,
-    ) {
+    fn close_unneeded(&mut self, looked_at: &BTreeSet<Slot>, readings: &[(Slot, Reading)]) {
         if self.change.is_some() {
+            self.relieved = true;
             return;
         }
         let by_slot: BTreeMap<Slot, Reading> = readings.iter().copied().collect();
@@ -254,12 +255,8 @@ impl Service {
                 None => {}
             }
         }
-        self.relieved = false;
         for slot in &pending {
             self.hand_over(*slot, reading(*slot));
-        }
-        if let Some(retry) = &mut self.closing {
-            retry.later(now, self.rules.closing);
         }
     }
 

@@ -5,11 +5,13 @@ mod build;
 mod effects;
 mod inputs;
 
+mod closing;
 mod death;
 mod drain;
 mod flip;
 mod joining;
 mod leaving;
+mod limits;
 mod missing;
 mod readiness;
 mod refused;
