@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use synflip_types::{EndpointId, GenerationId, Slot};
 
 use crate::{
-    Effect, Link, Moment, NoteState, ProcessId, Reading, Role, Service, drain::Check, time::Retry,
+    Effect, Link, Listener, Moment, NoteState, ProcessId, Reading, Role, Service, drain::Check,
+    time::Retry,
 };
 
 /// What to do with listeners that are no longer needed.
@@ -91,8 +92,15 @@ impl Service {
     /// Begins a look at what drains, and at what may be closed, if one is due.
     pub(crate) fn look(&mut self, now: Moment) {
         let unneeded = self.unneeded();
-        let is_tombstone = |slot: &Slot| self.listeners[slot].role == Role::Tombstone;
-        let news = unneeded.iter().any(|slot| !is_tombstone(slot));
+        // A tombstone stays as long as there is something to protect.
+        let protects = |tombstone: &Listener| {
+            let mut listeners = self.listeners.iter();
+            listeners.any(|(slot, l)| l.endpoint == tombstone.endpoint && !unneeded.contains(slot))
+        };
+        let news = unneeded.iter().any(|slot| {
+            let listener = &self.listeners[slot];
+            listener.role != Role::Tombstone || !protects(listener)
+        });
         let relieved = self.relieved && !unneeded.is_empty();
         if news || relieved {
             self.closing.get_or_insert_with(|| Retry::now(now));

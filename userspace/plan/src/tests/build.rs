@@ -62,7 +62,9 @@ impl Scene {
     pub(super) fn recovered(published: Option<Table>, left: &[Left]) -> (Self, Vec<Effect>) {
         let (service, effects) =
             Service::recovered(Rules::default(), published, left, Moment(START));
-        (Self::of(service), effects)
+        let mut scene = Self::of(service);
+        scene.take_wakes(&effects);
+        (scene, effects)
     }
 
     /// v1 works: A accepts at WEB, in slot 0, cookie 10.

@@ -14,6 +14,7 @@ mod leaving;
 mod limits;
 mod missing;
 mod readiness;
+mod recovery;
 mod refused;
 mod retire;
 mod returning;
