@@ -173,10 +173,10 @@ impl Service {
         if self.over {
             return;
         }
+        self.sweep();
         self.keep_published(now);
         self.watch_deadlines(now);
         self.hold(now);
-        self.sweep();
         self.end_empty_drains();
         self.look(now);
         self.forget_places();

@@ -140,7 +140,7 @@ fn who_is_in_the_table_was_ready_whatever_the_note_says() {
 fn a_listener_whose_process_has_ended_is_gone_unless_it_was_kept() {
     let nobodys = listener(WEB, 10, 1);
     let (scene, effects) = Scene::recovered(v1_table(), &[left(0, nobodys)]);
-    assert_eq!(effects, [held(WEB), clear(0), Effect::End]);
+    assert_eq!(effects, [clear(0), Effect::End]);
     assert!(scene.service.is_over());
 }
 
