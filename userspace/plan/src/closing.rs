@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use synflip_types::{EndpointId, GenerationId, Slot};
 
 use crate::{
-    Effect, Link, Moment, NoteState, ProcessId, Reading, Role, Service, drain::Check, time::Retry,
+    Effect, Link, Listener, Moment, NoteState, ProcessId, Reading, Role, Service, drain::Check,
+    time::Retry,
 };
 
 /// What to do with listeners that are no longer needed.
@@ -91,8 +92,15 @@ impl Service {
     /// Begins a look at what drains, and at what may be closed, if one is due.
     pub(crate) fn look(&mut self, now: Moment) {
         let unneeded = self.unneeded();
-        let is_tombstone = |slot: &Slot| self.listeners[slot].role == Role::Tombstone;
-        let news = unneeded.iter().any(|slot| !is_tombstone(slot));
+        // A tombstone stays as long as there is something to protect.
+        let protects = |tombstone: &Listener| {
+            let mut listeners = self.listeners.iter();
+            listeners.any(|(slot, l)| l.endpoint == tombstone.endpoint && !unneeded.contains(slot))
+        };
+        let news = unneeded.iter().any(|slot| {
+            let listener = &self.listeners[slot];
+            listener.role != Role::Tombstone || !protects(listener)
+        });
         let relieved = self.relieved && !unneeded.is_empty();
         if news || relieved {
             self.closing.get_or_insert_with(|| Retry::now(now));
@@ -134,6 +142,11 @@ impl Service {
         }
         let mut slots: BTreeSet<Slot> = drains.keys().flat_map(|id| self.slots_of(*id)).collect();
         if close {
+            // What comes from here on is for the next look.
+            self.relieved = false;
+            if let Some(retry) = &mut self.closing {
+                retry.later(now, self.rules.closing);
+            }
             // The others show the order of the bucket.
             let held = self
                 .listeners
@@ -154,7 +167,10 @@ impl Service {
         self.looking = Some(Look {
             drains: drains
                 .into_iter()
-                .map(|(id, check)| (id, check != Check::None))
+                .map(|(id, check)| {
+                    let ends = check != Check::None && self.endpoint_served_by(id).is_none();
+                    (id, ends)
+                })
                 .collect(),
             closing: if close { unneeded } else { BTreeSet::new() },
         });
@@ -185,7 +201,7 @@ impl Service {
             self.drain_read(id, conclusive, &by_slot, now);
         }
         if !look.closing.is_empty() {
-            self.close_unneeded(&look.closing, readings, now);
+            self.close_unneeded(&look.closing, readings);
         }
     }
 
@@ -197,13 +213,9 @@ impl Service {
     /// still holds the listener open. Where it does not move it, or not yet, the connections are
     /// relayed. A listener goes when nothing is left and nobody has it, but never the first of its
     /// hash bucket ([`close_order`]), which stays as a tombstone.
-    fn close_unneeded(
-        &mut self,
-        looked_at: &BTreeSet<Slot>,
-        readings: &[(Slot, Reading)],
-        now: Moment,
-    ) {
+    fn close_unneeded(&mut self, looked_at: &BTreeSet<Slot>, readings: &[(Slot, Reading)]) {
         if self.change.is_some() {
+            self.relieved = true;
             return;
         }
         let by_slot: BTreeMap<Slot, Reading> = readings.iter().copied().collect();
@@ -251,12 +263,8 @@ impl Service {
                 None => {}
             }
         }
-        self.relieved = false;
         for slot in &pending {
             self.hand_over(*slot, reading(*slot));
-        }
-        if let Some(retry) = &mut self.closing {
-            retry.later(now, self.rules.closing);
         }
     }
 

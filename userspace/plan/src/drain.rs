@@ -98,7 +98,8 @@ impl Service {
     ///
     /// A drain ends only when nothing is pending *and* the program is known to be on the groups
     /// since before that was read, a grace period in between: a member may have taken it away, and
-    /// then connections come to the old listeners too.
+    /// then connections come to the old listeners too. Nor does it end while the table names one
+    /// of its listeners, because nobody else accepts at an endpoint.
     pub(crate) fn drain_read(
         &mut self,
         id: GenerationId,
@@ -110,13 +111,20 @@ impl Service {
         let reading = |slot: &Slot| readings.get(slot).copied().unwrap_or(Reading::Unknown);
         let its: Vec<_> = slots.iter().map(|slot| (*slot, reading(slot))).collect();
         let pace = self.rules.drain;
-        let back = self.flipping_to() == Some(id);
+        // Connections come to one that is flipped back to before that is known to have committed.
+        // If it fails, the drain goes on.
+        let serves = self.flipping_to() == Some(id) || self.endpoint_served_by(id).is_some();
         let Some(at) = self.drains.iter().position(|drain| drain.generation == id) else {
             return;
         };
         let drain = &mut self.drains[at];
         let came = drain.look(&its);
         let is_empty = its.iter().all(|(_, reading)| reading.is_empty());
+        if serves {
+            // What comes to it comes by the table, and more will.
+            drain.empty.clear();
+        }
+        let (came, is_empty) = (came && !serves, is_empty && !serves);
         let first = !mem::replace(&mut drain.recorded, true);
         let (queued, half_open) = drain.last;
         let waiter = drain.waiter;
@@ -138,11 +146,7 @@ impl Service {
         if let Some(waiter) = waiter {
             self.answer(waiter.asker, Answer::Draining { generation: id });
         }
-        if back {
-            // Connections come to it before the flip back is known to have committed; that ends
-            // its drain, and if it fails, the drain goes on.
-            self.drains[at].retry.later(now, pace);
-        } else if is_empty && attached {
+        if is_empty && attached {
             self.drained(id);
         }
     }

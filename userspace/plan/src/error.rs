@@ -77,6 +77,17 @@ pub enum PlanError {
         /// The generation.
         name: String,
     },
+    /// Nobody else accepts at one of its endpoints.
+    #[error(
+        "new connections to {address} go to {name}, because no other generation accepts there; \
+         start one, or use --force to do without"
+    )]
+    StillServing {
+        /// The generation.
+        name: String,
+        /// The endpoint.
+        address: SocketAddr,
+    },
     /// A generation that has been flipped away from cannot be joined.
     #[error("generation {name:?} is {phase:?} and can no longer be joined; choose a new name")]
     GenerationClosed {

@@ -97,6 +97,17 @@ impl Service {
         })
     }
 
+    /// An endpoint at which a generation that does not work gets new connections all the same, now
+    /// or in a moment, because the one that works has nobody there.
+    pub(crate) fn endpoint_served_by(&self, id: GenerationId) -> Option<EndpointId> {
+        let mentioned = self.mentioned();
+        let mut listeners = self.listeners.iter();
+        let its = listeners.find(|(slot, listener)| {
+            listener.generation == id && listener.accepts() && mentioned.contains(slot)
+        });
+        its.map(|(_, listener)| listener.endpoint)
+    }
+
     fn published_slots(&self, endpoint: EndpointId) -> Vec<Slot> {
         let table = self.published.as_ref();
         let slots = table
@@ -365,9 +376,12 @@ impl Service {
     }
 
     /// An operator has a generation forgotten: its servers are to close.
-    pub(crate) fn retire(&mut self, by: Asker, name: &Name, force: bool) {
+    pub(crate) fn retire(&mut self, by: Asker, name: &Name, force: bool, now: Moment) {
         match self.try_retire(name, force) {
-            Ok(()) => self.answer(by, Answer::Done),
+            Ok(()) => {
+                self.closing_soon(now);
+                self.answer(by, Answer::Done);
+            }
             Err(error) => self.refuse(by, error),
         }
     }
@@ -383,6 +397,10 @@ impl Service {
             Phase::Working => return Err(PlanError::StillWorking { name }),
             Phase::Draining if !force => return Err(PlanError::StillDraining { name }),
             _ => {}
+        }
+        if !force && let Some(endpoint) = self.endpoint_served_by(id) {
+            let address = self.places[&endpoint].address.address();
+            return Err(PlanError::StillServing { name, address });
         }
         self.supersede(id);
         let departure = NoteState::Leaving(Epoch(0));

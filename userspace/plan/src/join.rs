@@ -68,7 +68,7 @@ impl Service {
                 phase: generation.phase,
             });
         }
-        let target = returning.or(named.map(|generation| generation.id));
+        let target = returning.or_else(|| named.map(|generation| generation.id));
         if let Some(other) = self.generation_held_by(by.process)
             && target != Some(other.id)
         {

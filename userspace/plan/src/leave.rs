@@ -95,7 +95,8 @@ impl Service {
                 continue;
             };
             if held || none {
-                (place.unserved_since, place.given_up) = (None, none && place.given_up);
+                // Where only tombstones are left there is nothing to wait with.
+                (place.unserved_since, place.given_up) = (None, none);
                 continue;
             }
             let first = place.unserved_since.is_none();

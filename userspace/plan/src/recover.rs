@@ -93,7 +93,10 @@ impl Service {
             _ if note.ready => Phase::Ready,
             _ => Phase::Registered,
         };
-        let ready = note.ready || phase == Phase::Working;
+        // A table is published after the note that its listeners are ready, and names no others.
+        let published = self.published.as_ref();
+        let ready = note.ready
+            || published.is_some_and(|table| table.all_slots().any(|named| Slot(named) == *slot));
         let mut holders = BTreeMap::new();
         if let Some(process) = note.process.filter(|_| !tombstone) {
             holders.insert(process, ready);

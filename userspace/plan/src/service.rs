@@ -138,6 +138,8 @@ impl Service {
 
     /// Takes notice of a fact; returns what is to be done about it, in this order.
     pub fn on(&mut self, input: Input, now: Moment) -> Vec<Effect> {
+        // That call has come, and what is due at this moment is asked for anew.
+        self.woken.take_if(|at| *at <= now);
         match input {
             Input::Join(join) => self.join(join, now),
             Input::Ready { by } => self.ready(by),
@@ -148,7 +150,7 @@ impl Service {
                 by,
                 generation,
                 force,
-            } => self.retire(by, &generation, force),
+            } => self.retire(by, &generation, force, now),
             Input::NotFilled { slot, why } => self.not_filled(slot, why),
             Input::Attached { join, result } => self.attached(join, result, now),
             Input::Published(result) => self.published(result, now),
@@ -175,10 +177,10 @@ impl Service {
         if self.over {
             return;
         }
+        self.sweep();
         self.keep_published(now);
         self.watch_deadlines(now);
         self.hold(now);
-        self.sweep();
         self.end_empty_drains();
         self.look(now);
         self.forget_places();
@@ -200,7 +202,11 @@ impl Service {
 
     /// When something is due that nobody will say.
     fn due(&self, now: Moment) -> Option<Moment> {
-        let holds = self.places.values().filter(|place| !place.given_up);
+        // One that is over ends when the publication has.
+        let holds = self
+            .places
+            .values()
+            .filter(|place| !place.given_up && self.change.is_none());
         let holds = holds.filter_map(|place| Some(place.unserved_since? + self.rules.hold));
         let drains = self.drains.iter().map(|drain| drain.retry.due);
         let looks = drains

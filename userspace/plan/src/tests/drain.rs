@@ -293,8 +293,9 @@ fn a_drain_does_not_end_while_the_flip_back_is_being_published() {
     // Refused, the drain goes on, and needs the program attached again.
     let effects = scene.on(not_published(None));
     assert_eq!(effects.len(), 2);
+    assert_eq!(scene.after(2), [read(&[0])]);
     assert_eq!(
-        scene.after(2),
+        scene.on(readings(&[(0, pending(0, 0))])),
         [attach_again(), crate::Effect::Barrier, read(&[0])]
     );
 }

@@ -243,12 +243,12 @@ fn a_refresh_that_is_refused_is_tried_again_after_pauses_that_grow() {
     let mut scene = Scene::v1_works();
     scene.joins(B, "v1", &[(WEB, 11)]);
     scene.on(ready(B));
-    let again = publish(&table(1, 1, &[&[0, 1]]), &[(0, 10), (1, 11)]);
+    let again = [publish(&table(1, 1, &[&[0, 1]]), &[(0, 10), (1, 11)])];
     let refusal = record(1, Happened::NotPublished { why: WHY.into() });
     for pause in [100, 150, 225, 338] {
         let at = scene.now + pause;
         assert_eq!(scene.on(not_published(None)), [refusal.clone(), wake(at)]);
-        assert_eq!(scene.woken_on(), [again.clone()]);
+        assert_eq!(scene.woken_on(), again);
     }
     // Once it has succeeded the pauses begin anew.
     scene.on(published());

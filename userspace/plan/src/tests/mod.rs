@@ -5,9 +5,16 @@ mod build;
 mod effects;
 mod inputs;
 
+mod closing;
+mod death;
 mod drain;
 mod flip;
 mod joining;
+mod leaving;
+mod limits;
+mod missing;
 mod readiness;
+mod recovery;
 mod refused;
+mod retire;
 mod returning;

@@ -1,0 +1,163 @@
+//! Leaving on purpose (hazard A3), strangers in the reuseport group (A1), and listeners that
+//! nobody accepts from (A15, A25).
+
+use synflip_types::Slot;
+
+use super::{build::*, effects::*, inputs::*};
+use crate::{Effect, Event, Happened, Input};
+
+fn stuck(slot: u32, stuck: bool) -> Input {
+    let slot = Slot(slot);
+    Input::Stuck { slot, stuck }
+}
+
+fn stranger(port: u16, present: bool) -> Input {
+    let endpoint = endpoint(port);
+    Input::Strangers { endpoint, present }
+}
+
+#[test]
+fn a_service_whose_last_process_closes_on_purpose_is_over_at_once() {
+    let mut scene = Scene::v1_works();
+    assert_eq!(
+        scene.run(closed(A)),
+        [
+            note(0, listener(WEB, 10, 1)),
+            record(1, Happened::Closed),
+            given_up(WEB),
+            read(&[0]),
+            clear(0),
+            close(0),
+            Effect::End,
+        ]
+    );
+}
+
+#[test]
+fn who_leaves_on_purpose_does_not_end_the_hold_of_another_that_has_died() {
+    // Hazard A3: v1 is killed with a full queue; v2 fails its own check and stops.
+    let mut scene = Scene::v1_works();
+    scene.pending(0, 8, 0);
+    scene.run(died(A));
+    scene.joins(B, "v2", &[(WEB, 20)]);
+    scene.bucket(&[0, 1]);
+    let effects = scene.run(closed(B));
+    assert_eq!(
+        without_wakes(effects),
+        [
+            note(1, listener(WEB, 20, 2)),
+            record(2, Happened::Closed),
+            held(WEB),
+            read(&[0, 1]),
+            clear(1),
+            close(1),
+        ]
+    );
+    assert_eq!(scene.service.table(), Some(&table(1, 1, &[&[0]])));
+}
+
+#[test]
+fn of_several_processes_all_must_have_closed_on_purpose() {
+    let mut scene = Scene::v1_works();
+    scene.joins_ready(B, "v1", &[(WEB, 11)]);
+    scene.pending(0, 1, 0);
+    scene.run(died(A));
+    let effects = scene.run(closed(B));
+    assert!(effects.contains(&held(WEB)), "{effects:?}");
+    assert!(!effects.contains(&given_up(WEB)), "{effects:?}");
+}
+
+#[test]
+fn an_endpoint_that_is_left_on_purpose_is_given_up_and_the_others_go_on() {
+    let mut scene = Scene::v1_works();
+    scene.joins_ready(B, "v1", &[(ALT, 11)]);
+    let effects = scene.run(closed(B));
+    assert!(effects.contains(&given_up(ALT)), "{effects:?}");
+    while scene.service.table() != Some(&table(1, 1, &[&[0]])) {
+        scene.woken();
+    }
+    assert_eq!(scene.service.places().len(), 1);
+    assert_eq!(scene.now, START);
+}
+
+#[test]
+fn where_a_stranger_listens_nothing_is_held_back_from_it() {
+    // Hazard A1: the supervisor has restarted the server, and nobody has it adopted.
+    let mut scene = Scene::v1_works();
+    scene.run(died(A));
+    scene.after(500);
+    assert_eq!(scene.on(stranger(WEB, true)), [given_up(WEB), read(&[0])]);
+    assert_eq!(
+        scene.on(readings(&[(0, pending(3, 0))])),
+        [clear(0), close_with(0, 3), Effect::End]
+    );
+}
+
+#[test]
+fn a_stranger_beside_a_server_that_accepts_changes_nothing() {
+    let mut scene = Scene::v1_works();
+    assert_eq!(scene.on(stranger(WEB, true)), []);
+    assert_eq!(scene.on(stranger(ALT, true)), []);
+    // It has gone again, and then the server dies.
+    scene.on(stranger(WEB, false));
+    assert!(scene.on(died(A)).contains(&held(WEB)));
+}
+
+#[test]
+fn a_listener_that_nobody_accepts_from_is_left_out_while_a_sibling_accepts() {
+    let mut scene = Scene::v1_works();
+    scene.joins_ready(B, "v1", &[(WEB, 11)]);
+    assert_eq!(
+        scene.on(stuck(0, true)),
+        [publish(&table(1, 1, &[&[1]]), &[(1, 11)])]
+    );
+    scene.on(published());
+    // If nobody accepts from any, all are as good as each other.
+    assert_eq!(
+        scene.on(stuck(1, true)),
+        [publish(&table(1, 1, &[&[0, 1]]), &[(0, 10), (1, 11)])]
+    );
+    scene.on(published());
+    scene.on(stuck(0, false));
+    scene.on(published());
+    assert_eq!(
+        scene.on(stuck(1, false)),
+        [publish(&table(1, 1, &[&[0, 1]]), &[(0, 10), (1, 11)])]
+    );
+}
+
+#[test]
+fn a_lone_listener_that_nobody_accepts_from_stays_where_it_is() {
+    let mut scene = Scene::v1_works();
+    assert_eq!(scene.on(stuck(0, true)), []);
+    assert_eq!(scene.on(stuck(9, true)), []);
+}
+
+#[test]
+fn a_process_that_ends_after_its_generation_has_drained_leaves_nothing_behind() {
+    let mut scene = Scene::v2_is_ready();
+    scene.bucket(&[1, 0]);
+    scene.run(flip("v2"));
+    assert_eq!(
+        scene.run(closed(A)),
+        [
+            note(0, listener(WEB, 10, 1).leaving(2)),
+            record(1, Happened::Closed),
+            read(&[0, 1]),
+            clear(0),
+            close(0),
+        ]
+    );
+    assert_eq!((scene.phase(1), scene.service.previous()), (None, None));
+}
+
+#[test]
+fn who_has_left_is_told_nothing_any_more() {
+    let mut scene = Scene::v2_is_ready();
+    scene.joins_ready(C, "v1", &[(WEB, 11)]);
+    scene.run(closed(A));
+    scene.on(flip("v2"));
+    let effects = scene.on(published());
+    assert!(effects.contains(&tell(C, Event::Draining)), "{effects:?}");
+    assert!(!effects.contains(&tell(A, Event::Draining)), "{effects:?}");
+}
