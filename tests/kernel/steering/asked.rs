@@ -15,7 +15,6 @@ use synflip_bed::{
     raw::{self, RawClient, Reply},
     wait::{self, SOON},
 };
-use synflip_plan::Slot;
 
 use super::bench::{Bench, any};
 
@@ -121,7 +120,7 @@ struct Bound {
 
 impl Bound {
     /// Connects, and tells which slot's listener has accepted.
-    fn connect(self, bench: &Bench, to: SocketAddr) -> Result<Slot> {
+    fn connect(self, bench: &Bench, to: SocketAddr) -> Result<u32> {
         let Self { socket, .. } = self;
         // Its network namespace is the one that it was made in.
         let connecting = thread::spawn(move || {
@@ -155,7 +154,7 @@ impl Bench {
     }
 
     /// Accepts one connection.
-    fn accept_one(&self) -> Result<Slot> {
+    fn accept_one(&self) -> Result<u32> {
         let mut accepted = BTreeMap::new();
         wait::until("the connection is accepted", SOON, || {
             for (slot, (_, listener)) in &self.listeners {

@@ -19,7 +19,8 @@ use socket2::Socket;
 use synflip_abi::{MAX_SLOTS, Member, MemberState};
 use synflip_bed::{Family, Netns, product::Pins};
 use synflip_bpf::{Object, Steering, Variant, carry_over, leftovers, service_dir, services};
-use synflip_plan::{GenerationId, Slot, Table};
+use synflip_plan::Table;
+use synflip_types::GenerationId;
 
 use super::bench::{Bench, any, connect, listener, local, variant};
 
@@ -69,7 +70,7 @@ fn all_is_as_it_was_and_goes_on() -> Result<()> {
 fn a_flip_is_followed_by_the_old_program_and_by_the_new_one() -> Result<()> {
     let (mut bench, at) = Old::new()?.carry_over()?;
     let pins = old_pins(bench.pins.path());
-    let tables: [[&[Slot]; 2]; 2] = [[&[3], &[2]], [&[0, 1], &[2]]];
+    let tables: [[&[u32]; 2]; 2] = [[&[3], &[2]], [&[0, 1], &[2]]];
     let follow = |bench: &mut Bench| -> Result<()> {
         for table in tables {
             bench.publish(&table)?;
@@ -138,7 +139,7 @@ fn what_an_agent_has_not_finished_is_begun_again() -> Result<()> {
 struct Old {
     pins: Pins,
     netns: Netns,
-    listeners: BTreeMap<Slot, (SocketAddr, Socket)>,
+    listeners: BTreeMap<u32, (SocketAddr, Socket)>,
     at: [SocketAddr; 2],
     /// How many connections each endpoint's program has given to a listener.
     outcomes: (u64, u64),
@@ -186,7 +187,7 @@ impl Old {
         // Noted, and gone.
         listeners.remove(&6);
 
-        let count = |slots: &[Slot], to, connections| -> Result<u64> {
+        let count = |slots: &[u32], to, connections| -> Result<u64> {
             let accepted = connect(&netns, &listeners, to, connections)?;
             ensure!(accepted.keys().eq(slots), "{accepted:?}");
             Ok(u64::try_from(connections)?)
@@ -233,7 +234,7 @@ impl Bench {
     }
 
     /// Attaches the new program through a listener.
-    fn attach(&mut self, slot: Slot) -> Result<()> {
+    fn attach(&mut self, slot: u32) -> Result<()> {
         let endpoint = u32::from(slot == 2);
         let socket = &self.listeners[&slot].1;
         Ok(self.steering.attach(endpoint, socket.as_fd())?)
@@ -241,7 +242,7 @@ impl Bench {
 }
 
 /// What is noted of a slot's listener.
-fn expected(slot: Slot, cookie: Option<u64>, address: SocketAddr) -> Member {
+fn expected(slot: u32, cookie: Option<u64>, address: SocketAddr) -> Member {
     let (state, generation, name, left_at) = match slot {
         3 => (MemberState::Kept, 6, "gen6-kept", 3),
         4 => (MemberState::Tombstone, 4, "gen4", 1),

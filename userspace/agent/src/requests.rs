@@ -265,16 +265,21 @@ impl Registry {
 
     /// The service of that name, or the only one.
     pub(crate) fn named(&self, service: Option<&Name>) -> Result<Name, Refusal> {
+        let open = || {
+            let open = self.services.iter();
+            let open = open.filter(|(_, service)| !service.machine.is_over());
+            open.map(|(name, _)| name)
+        };
         let known = || {
-            let names: Vec<_> = self.services.keys().map(Name::as_str).collect();
+            let names: Vec<_> = open().map(Name::as_str).collect();
             if names.is_empty() {
                 "none is registered".into()
             } else {
                 names.join(", ")
             }
         };
-        match (service, self.services.keys().next()) {
-            (Some(name), _) if self.services.contains_key(name) => Ok(name.clone()),
+        match (service, open().next()) {
+            (Some(name), _) if open().any(|other| other == name) => Ok(name.clone()),
             (Some(name), _) => {
                 let text = format!(
                     "there is no service {name:?}: {}",
@@ -283,7 +288,7 @@ impl Registry {
                 );
                 Err(Refusal::new(ErrorCode::NoSuchService, text))
             }
-            (None, Some(only)) if self.services.len() == 1 => Ok(only.clone()),
+            (None, Some(only)) if open().count() == 1 => Ok(only.clone()),
             (None, Some(_)) => {
                 let text = format!("there are several services, name one: {}", known());
                 Err(Refusal::new(ErrorCode::AmbiguousService, text))

@@ -70,6 +70,14 @@ impl Service {
     }
 
     pub(crate) fn carry_out(&mut self, effects: Vec<Effect>, peers: &Peers) -> bool {
+        let lost = |effect: &Effect| match effect {
+            Effect::Close { lost, .. } => *lost,
+            _ => 0,
+        };
+        let lost: u32 = effects.iter().map(lost).sum();
+        if lost > 0 {
+            tracing::warn!(service = %self.name, lost, "listeners are closed, and what is pending on them is lost");
+        }
         effects
             .into_iter()
             .all(|effect| self.dispatch(effect, peers))

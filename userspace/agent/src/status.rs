@@ -75,9 +75,8 @@ impl Registry {
             migration: self.setting.variant == Variant::SelectOrMigrate,
         };
         let services = self.services.values();
-        let wanted = services
-            .filter(|service| !service.machine.is_over())
-            .filter(|service| only.is_none_or(|only| *only == service.name));
+        // One that is over is there until its pins are gone.
+        let wanted = services.filter(|service| only.is_none_or(|only| *only == service.name));
         let owner = |name| self.host.owner(name).unwrap_or(0);
         let relayed = |name| {
             let counts = self.setting.relay.counts(name);

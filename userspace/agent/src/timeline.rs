@@ -82,8 +82,10 @@ fn text(what: &Happened) -> String {
              detached the program; attaching it again"
                 .into()
         }
-        Happened::Drained { kept: false } => "drained".into(),
-        Happened::Drained { kept: true } => "drained; kept for a rollback".into(),
+        Happened::Drained { kept, after_ms } => {
+            let then = if *kept { "; kept for a rollback" } else { "" };
+            format!("drained {after_ms} ms after the commit{then}")
+        }
         Happened::DeadlinePassed { queued, half_open } => {
             format!("drain deadline passed: {queued} queued, {half_open} half-open left")
         }

@@ -16,6 +16,7 @@ use crate::{
 pub(crate) struct Drain {
     pub(crate) generation: GenerationId,
     pub(crate) keep: bool,
+    since: Moment,
     waiter: Option<Waiter>,
     /// The next look.
     pub(crate) retry: Retry,
@@ -59,6 +60,7 @@ impl Drain {
         Self {
             generation,
             keep,
+            since: now,
             waiter,
             retry: Retry::now(now),
             check,
@@ -147,11 +149,11 @@ impl Service {
             self.answer(waiter.asker, Answer::Draining { generation: id });
         }
         if is_empty && attached {
-            self.drained(id);
+            self.drained(id, now);
         }
     }
 
-    fn drained(&mut self, id: GenerationId) {
+    fn drained(&mut self, id: GenerationId, now: Moment) {
         let Some(at) = self.drains.iter().position(|drain| drain.generation == id) else {
             return;
         };
@@ -171,19 +173,20 @@ impl Service {
         if !kept && self.previous == Some(id) {
             self.previous = None;
         }
-        self.record(id, Happened::Drained { kept });
+        let after_ms = now - drain.since;
+        self.record(id, Happened::Drained { kept, after_ms });
         self.tell(id, event);
         self.drain_over(&drain, end);
         self.forget_if_empty(id);
     }
 
     /// Ends the drains of generations that have no listener any more.
-    pub(crate) fn end_empty_drains(&mut self) {
+    pub(crate) fn end_empty_drains(&mut self, now: Moment) {
         let drains = self.drains.iter().map(|drain| drain.generation);
         let empty =
             |id: &GenerationId| self.slots_of(*id).is_empty() && self.flipping_to() != Some(*id);
         let over: Vec<GenerationId> = drains.filter(empty).collect();
-        over.into_iter().for_each(|id| self.drained(id));
+        over.into_iter().for_each(|id| self.drained(id, now));
     }
 
     /// A generation works again, or is retired: whoever waits for its drain waits for something

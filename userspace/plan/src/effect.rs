@@ -344,6 +344,8 @@ pub enum Happened {
     Drained {
         /// Whether it stays open for a rollback.
         kept: bool,
+        /// Milliseconds after the commit, or after this agent took it up.
+        after_ms: u64,
     },
     /// A peer no longer waits for the drain.
     DeadlinePassed {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use synflip_types::{Cookie, EndpointId, GenerationId, Name};
 
-use crate::{Departure, NoteState, ProcessId};
+use crate::{Departure, Moment, NoteState, ProcessId};
 
 /// What a generation is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,6 +96,9 @@ pub struct Process {
     pub generation: GenerationId,
     /// How it is known.
     pub link: Link,
+    /// Until when one that is absent, and lives, is expected to connect again. From then on it is
+    /// treated as one that was adopted: it cannot be told anything, and is followed until it ends.
+    pub expected_until: Option<Moment>,
 }
 
 /// How a process is known.

@@ -117,8 +117,14 @@ impl Service {
         } else {
             Link::Adopted
         };
-        self.processes
-            .insert(by.process, Process { generation, link });
+        self.processes.insert(
+            by.process,
+            Process {
+                generation,
+                link,
+                expected_until: None,
+            },
+        );
         // From here on neither process nor generation is forgotten.
         self.joins.insert(by.process, joining.clone());
         let mut free = free.into_iter();
@@ -253,9 +259,12 @@ impl Service {
                 .get(id)
                 .is_none_or(|holder| holder.link == Link::Absent)
         };
-        listener.holders.retain(|holder, _| !absent(holder));
         let is_new = !listener.holders.contains_key(&process);
-        listener.holders.entry(process).or_insert(false);
+        // It was ready before the agent died, and is as ready now.
+        let gone = listener.holders.iter().filter(|(holder, _)| absent(holder));
+        let was_ready = gone.map(|(_, ready)| *ready).any(|ready| ready);
+        listener.holders.retain(|holder, _| !absent(holder));
+        listener.holders.entry(process).or_insert(was_ready);
         (listener.left, listener.custody) = (None, true);
         let cookie = listener.cookie;
         self.put(Effect::Keep { slot, cookie });

@@ -46,7 +46,7 @@ impl Service {
             service.published = Some(table);
         }
         for listener in left {
-            service.take_over(listener);
+            service.take_over(listener, now);
         }
         service.generations.sort_by_key(|generation| generation.id);
         // A tombstone's generation may be gone.
@@ -65,7 +65,7 @@ impl Service {
         (service, effects)
     }
 
-    fn take_over(&mut self, left: &Left) {
+    fn take_over(&mut self, left: &Left, now: Moment) {
         let Left {
             slot,
             note,
@@ -106,7 +106,16 @@ impl Service {
                 Link::Absent
             };
             let generation = note.generation;
-            self.processes.insert(process, Process { generation, link });
+            let expected = *lives && link == Link::Absent;
+            let expected_until = expected.then(|| now + self.rules.returns);
+            self.processes.insert(
+                process,
+                Process {
+                    generation,
+                    link,
+                    expected_until,
+                },
+            );
         }
         self.listeners.insert(
             *slot,
@@ -149,6 +158,32 @@ impl Service {
                 phase,
                 departure: departure.filter(|_| phase != Phase::Working),
             }),
+        }
+    }
+
+    /// Treats processes that have not come back in time as adopted.
+    pub(crate) fn expect_no_longer(&mut self, now: Moment) {
+        let mut late = Vec::new();
+        for (id, process) in &mut self.processes {
+            if process
+                .expected_until
+                .take_if(|until| *until <= now)
+                .is_some()
+            {
+                process.link = Link::Adopted;
+                late.push(*id);
+            }
+        }
+        let holds = |listener: &Listener| late.iter().any(|id| listener.holders.contains_key(id));
+        let slots: Vec<Slot> = self
+            .listeners
+            .iter()
+            .filter(|(_, listener)| holds(listener))
+            .map(|(slot, _)| *slot)
+            .collect();
+        if !slots.is_empty() {
+            slots.iter().for_each(|slot| self.note(*slot));
+            self.closing_soon(now);
         }
     }
 

@@ -42,6 +42,9 @@ pub struct Rules {
     pub publish: Pace,
     /// Between two looks at listeners whose processes have not come back.
     pub absent: Pace,
+    /// How long processes that live are expected to come back to a new agent, in milliseconds: the
+    /// helper tries every 2 s at least.
+    pub returns: u64,
 }
 
 impl Default for Rules {
@@ -59,6 +62,7 @@ impl Default for Rules {
             closing: pace(10, 250),
             publish: pace(100, 5_000),
             absent: pace(1_000, 5_000),
+            returns: 10_000,
         }
     }
 }
@@ -178,10 +182,11 @@ impl Service {
             return;
         }
         self.sweep();
+        self.expect_no_longer(now);
         self.keep_published(now);
         self.watch_deadlines(now);
         self.hold(now);
-        self.end_empty_drains();
+        self.end_empty_drains(now);
         self.look(now);
         self.forget_places();
         if self.change.is_none() {
@@ -220,7 +225,12 @@ impl Service {
             .filter(|_| self.looking.is_none());
         let deadlines = self.drains.iter().filter_map(Drain::deadline);
         let publish = self.wants_publication().then_some(self.publish_retry.due);
-        let all = looks.chain(holds).chain(deadlines).chain(publish);
+        let expected = self.processes.values().filter_map(|p| p.expected_until);
+        let all = looks
+            .chain(holds)
+            .chain(deadlines)
+            .chain(publish)
+            .chain(expected);
         all.min().map(|at| at.max(now))
     }
 

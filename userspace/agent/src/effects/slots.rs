@@ -136,13 +136,6 @@ impl Executor {
         let (cookie, address) = (listener.cookie, listener.address);
         drop(listener);
         fdstore::forget(cookie);
-        if lost > 0 {
-            tracing::warn!(
-                service = %self.service, %slot, %address, lost,
-                "nobody accepts for it; listener closed"
-            );
-        } else {
-            tracing::debug!(service = %self.service, %slot, "closed a listener");
-        }
+        tracing::debug!(service = %self.service, %slot, %address, lost, "closed a listener");
     }
 }

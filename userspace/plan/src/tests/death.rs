@@ -218,7 +218,13 @@ fn the_death_of_the_old_generation_while_it_drains_lends_its_queue() {
             read(&[0, 1]),
             clear(0),
             close(0),
-            record(1, Happened::Drained { kept: false }),
+            record(
+                1,
+                Happened::Drained {
+                    kept: false,
+                    after_ms: 0
+                }
+            ),
         ]
     );
 }

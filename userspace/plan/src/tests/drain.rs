@@ -7,7 +7,14 @@ fn draining(queued: u64, half_open: u64) -> Happened {
     Happened::Draining { queued, half_open }
 }
 
-const DRAINED: Happened = Happened::Drained { kept: false };
+const DRAINED: Happened = drained_after(0);
+
+const fn drained_after(after_ms: u64) -> Happened {
+    Happened::Drained {
+        kept: false,
+        after_ms,
+    }
+}
 
 #[test]
 fn nothing_pending_at_the_first_look_after_the_commit_ends_the_drain() {
@@ -85,7 +92,7 @@ fn nothing_pending_later_on_counts_only_after_the_program_has_been_attached_agai
     scene.on(attached(None));
     assert_eq!(
         scene.on(readings(&[(0, pending(0, 0))])),
-        [record(1, DRAINED), tell(A, Event::Drained)]
+        [record(1, drained_after(2)), tell(A, Event::Drained)]
     );
 }
 
@@ -143,7 +150,7 @@ fn a_listener_that_was_shut_down_holds_no_drain_up_and_is_closed() {
     assert_eq!(
         scene.on(readings(&[(0, Reading::Stopped), (1, pending(0, 0))])),
         [
-            record(1, DRAINED),
+            record(1, drained_after(2)),
             tell(A, Event::Drained),
             clear(0),
             close(0)
@@ -166,7 +173,13 @@ fn a_generation_that_is_kept_stands_by_when_it_has_drained() {
         scene.on(readings(&[(0, pending(0, 0))])),
         [
             record(1, draining(0, 0)),
-            record(1, Happened::Drained { kept: true }),
+            record(
+                1,
+                Happened::Drained {
+                    kept: true,
+                    after_ms: 0
+                }
+            ),
             tell(A, Event::Standby),
         ]
     );
@@ -185,7 +198,13 @@ fn an_adopted_generation_stands_by_until_its_process_has_ended() {
         [
             record(1, draining(0, 0)),
             still_draining(1),
-            record(1, Happened::Drained { kept: true }),
+            record(
+                1,
+                Happened::Drained {
+                    kept: true,
+                    after_ms: 0
+                }
+            ),
             drain_over(1, DrainEnd::Standby),
         ]
     );
@@ -214,7 +233,7 @@ fn who_waits_hears_at_each_look_that_the_drain_goes_on_and_then_how_it_has_ended
         scene.on(readings(&[(0, pending(0, 0))])),
         [
             still_draining(1),
-            record(1, DRAINED),
+            record(1, drained_after(2)),
             tell(A, Event::Drained),
             drain_over(1, DrainEnd::Drained),
         ]

@@ -75,7 +75,12 @@ fn a_duplicate_that_is_taken_is_stored_and_the_program_is_put_on_its_group() {
     let (mut scene, _) = Scene::recovered(v1_table(), &[living(0, v1())]);
     assert_eq!(
         scene.on(crate::Input::Fetched { slot: Slot(0) }),
-        [attach_again(), store(0), prepare(0, false)]
+        [
+            attach_again(),
+            store(0),
+            prepare(0, false),
+            wake(START + 10_000),
+        ]
     );
 }
 
@@ -103,7 +108,7 @@ fn a_process_that_comes_back_finds_all_as_it_was() {
         scene.run(join(C, "v1", &[(WEB, 10)])),
         [
             keep(0, 10),
-            note(0, listener(WEB, 10, 1).of(C)),
+            note(0, listener(WEB, 10, 1).ready(C)),
             attach(C),
             store(0),
             record(1, Happened::Back { listeners: 1 }),
@@ -112,7 +117,7 @@ fn a_process_that_comes_back_finds_all_as_it_was() {
             tell(C, Event::Working),
         ]
     );
-    assert_eq!(scene.run(ready(C)).len(), 3);
+    assert_eq!(scene.run(ready(C)).len(), 2);
     assert_eq!(scene.service.table(), v1_table().as_ref());
     assert_eq!(scene.service.processes().len(), 1);
 }
@@ -170,9 +175,20 @@ fn what_systemd_has_kept_of_a_server_that_lives_is_its_own() {
     let (mut scene, effects) = Scene::recovered(v1_table(), &all);
     assert_eq!(
         effects,
-        [attach_again(), prepare(0, false), prepare(1, false)]
+        [
+            attach_again(),
+            prepare(0, false),
+            prepare(1, false),
+            wake(START + 10_000),
+        ]
     );
-    assert_eq!(scene.after(3_600_000), []);
+    // They are followed as adopted ones from then on, since they do not come back.
+    let effects = scene.after(3_600_000);
+    let is_note = |effect: &Effect| matches!(effect, Effect::Note { note, .. } if note.adopted);
+    assert!(
+        effects.iter().all(is_note) && effects.len() == 2,
+        "{effects:?}"
+    );
     assert_eq!(scene.working(), Some(1));
 }
 
@@ -207,6 +223,7 @@ fn a_drain_goes_on_with_the_program_attached_first() {
             attach_again(),
             Effect::Barrier,
             read(&[0]),
+            wake(START + 10_000),
         ]
     );
     assert_eq!(scene.phase(1), Some(Phase::Draining));
@@ -215,7 +232,13 @@ fn a_drain_goes_on_with_the_program_attached_first() {
     scene.on(attached(None));
     assert_eq!(
         scene.on(readings(&[(0, pending(0, 0))]))[1..],
-        [record(1, Happened::Drained { kept: false })]
+        [record(
+            1,
+            Happened::Drained {
+                kept: false,
+                after_ms: 0
+            }
+        )]
     );
 }
 
@@ -253,7 +276,12 @@ fn notes_of_a_flip_that_was_not_published_mean_nothing() {
     let (scene, effects) = Scene::recovered(v1_table(), &all);
     assert_eq!(
         effects,
-        [attach_again(), prepare(0, false), prepare(1, false)]
+        [
+            attach_again(),
+            prepare(0, false),
+            prepare(1, false),
+            wake(START + 10_000),
+        ]
     );
     assert_eq!(scene.phase(1), Some(Phase::Working));
     assert_eq!(scene.phase(2), Some(Phase::Ready));
@@ -300,7 +328,12 @@ fn a_tombstone_that_systemd_has_kept_is_one_still() {
     let (mut scene, effects) = Scene::recovered(v2_table(), &all);
     assert_eq!(
         scene.carry_out(effects),
-        [attach_again(), prepare(1, false), read(&[0, 1])]
+        [
+            attach_again(),
+            prepare(1, false),
+            read(&[0, 1]),
+            wake(START + 10_000),
+        ]
     );
     assert_eq!(scene.phase(1), None);
     assert_eq!(scene.service.listeners().len(), 2);
@@ -311,7 +344,15 @@ fn a_tombstone_that_nobody_has_kept_is_gone() {
     let grave = listener(WEB, 10, 1).tombstone();
     let all = [left(0, grave), stored(living(1, v2()))];
     let (_, effects) = Scene::recovered(v2_table(), &all);
-    assert_eq!(effects, [attach_again(), prepare(1, false), clear(0)]);
+    assert_eq!(
+        effects,
+        [
+            attach_again(),
+            prepare(1, false),
+            clear(0),
+            wake(START + 10_000),
+        ]
+    );
 }
 
 #[test]
