@@ -62,11 +62,7 @@ impl Service {
             return Err(PlanError::AlreadyWorking { name });
         }
         if !self.can_work(to) {
-            let why = match to.phase {
-                Phase::Registered => "its server has not said that it is ready",
-                Phase::Drained => "it has drained and its servers are closing",
-                _ => "no process that is ready accepts for it",
-            };
+            let why = self.why_not(to);
             return Err(PlanError::NotReady { name, why });
         }
         if let Some(missing) = self.served_endpoint_without(id) {
@@ -208,6 +204,23 @@ impl Service {
     fn refreshed_table(&self) -> Option<Table> {
         let table = self.table_of(self.working?, self.epoch);
         (self.published.as_ref() != Some(&table) && !table.is_empty()).then_some(table)
+    }
+
+    /// Why a generation cannot take connections, for people.
+    fn why_not(&self, generation: &Generation) -> &'static str {
+        match generation.phase {
+            Phase::Registered => "its server has not said that it is ready",
+            Phase::Drained => "it has drained and its servers are closing",
+            _ if self.was_shut_down(generation.id) => {
+                "its listeners were shut down; when they listen again, register it again"
+            }
+            _ => "no process that is ready accepts for it",
+        }
+    }
+
+    fn was_shut_down(&self, id: GenerationId) -> bool {
+        let slots = self.slots_of(id);
+        slots.iter().any(|slot| self.listeners[slot].stopped)
     }
 
     /// Whether a flip to it is allowed.
@@ -363,7 +376,7 @@ impl Service {
             Target::Previous => {
                 let previous = self.previous.and_then(|id| self.generation(id));
                 previous
-                    .filter(|generation| self.can_work(generation))
+                    .filter(|g| self.can_work(g) || self.was_shut_down(g.id))
                     .ok_or(PlanError::NoPrevious)
             }
             Target::Latest => {
