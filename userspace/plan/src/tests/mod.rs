@@ -18,3 +18,4 @@ mod recovery;
 mod refused;
 mod retire;
 mod returning;
+mod sound;
