@@ -6,6 +6,7 @@
 #![no_std]
 #![no_main]
 
+mod asked;
 mod count;
 mod maps;
 mod select;

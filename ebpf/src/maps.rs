@@ -6,11 +6,12 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use synflip_abi::{
-    COUNTER_WORDS, MAX_ENDPOINTS, MAX_SLOTS, Member, OUTCOME_WORDS, TABLE_WORDS, TABLES_LEN,
+    COUNTER_WORDS, MAX_ENDPOINTS, MAX_MOMENTS, MAX_SLOTS, Member, Moment, OUTCOME_WORDS, PAST_WORDS,
+    TABLE_ENTRIES, TABLES_LEN, TableEntry,
 };
 
 /// An immutable slot table. The agent fills it before it is published and never after.
-pub(crate) type Table = Array<u32, { TABLE_WORDS as usize }>;
+pub(crate) type Table = Array<TableEntry, { TABLE_ENTRIES as usize }>;
 
 /// Written by the agent, once per flip; read by the program, exactly once per run, so that one
 /// run never mixes two tables.
@@ -32,10 +33,24 @@ pub(crate) static MEMBERS: Array<[u64; Member::WORDS], { MAX_SLOTS as usize }> =
 pub(crate) static COUNTERS: PerCpuArray<[u64; COUNTER_WORDS], { MAX_SLOTS as usize }> =
     PerCpuArray::new();
 
-/// Endpoint → runs, no table, fell back. Written by the program, read by the agent.
+/// Endpoint → no table, fell back: the runs that selected no slot. Written by the program, read by
+/// the agent.
 #[btf_map]
 pub(crate) static OUTCOMES: PerCpuArray<[u64; OUTCOME_WORDS], { MAX_ENDPOINTS as usize }> =
     PerCpuArray::new();
+
+/// Endpoint → what its listeners were given that have gone. The program does not touch it.
+#[btf_map]
+pub(crate) static PAST: Array<[u64; PAST_WORDS], { MAX_ENDPOINTS as usize }> = Array::new();
+
+/// Endpoint → the port and the slot of a health check, 0 nearly always. Written by the agent, read
+/// by the program in each run.
+#[btf_map]
+pub(crate) static ASKED: Array<u32, { MAX_ENDPOINTS as usize }> = Array::new();
+
+/// What has happened. The program does not touch it.
+#[btf_map]
+pub(crate) static TIMELINE: Array<[u64; Moment::WORDS], { MAX_MOMENTS as usize }> = Array::new();
 
 /// The endpoint that this copy of the program serves, set when it is loaded.
 ///

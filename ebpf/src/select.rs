@@ -1,82 +1,100 @@
-//! From a connection's hash to a listener: table → slot → helper → outcome.
+//! From a connection's hash to a listener: table → share → slot → helper → outcome.
 
 use aya_ebpf::{EbpfContext as _, helpers::bpf_sk_select_reuseport, programs::SkReuseportContext};
-use synflip_abi::{MAX_TRIES, PUBLISHED, Span};
+use synflip_abi::{MAX_SHARES, MAX_TRIES, PUBLISHED, Share, SlotEntry, Span, WHOLE};
 
-use crate::{count, maps};
+use crate::{asked, count, maps, maps::Table};
 
-/// What came of a run.
+/// Why the kernel chose.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// A SYN, or a stray segment that belongs to no connection, was given to a listener.
-    Steered,
-    /// A request of a closed listener was. There may have been no packet.
-    Moved,
-    /// No table, or none for this endpoint: the kernel chose.
+pub(crate) enum Unsteered {
+    /// No table, or none for this endpoint.
     NoTable,
-    /// No slot could be selected: the kernel chose.
+    /// No slot could be selected.
     FellBack,
 }
 
 /// Selects a listener of the working generation and counts what happened.
+///
+/// `migrating`: it is for a request of a closed listener. There may be no packet.
 #[inline(always)]
 pub(crate) fn steer(ctx: &SkReuseportContext, migrating: bool) {
     let endpoint = maps::ENDPOINT.load();
-    let outcome = choose(ctx, endpoint, migrating);
-    count::run(endpoint, outcome);
-    #[cfg(feature = "log")]
-    if outcome == Outcome::FellBack {
-        aya_log_ebpf::warn!(
-            ctx,
-            "endpoint {}: no slot of the table is selectable",
-            endpoint
-        );
+    if !migrating
+        && let Some(slot) = asked::slot(ctx, endpoint)
+        && select(ctx, slot)
+    {
+        return count::slot(slot, false, false);
+    }
+    match choose(ctx, endpoint) {
+        Ok((slot, retried)) => count::slot(slot, migrating, retried),
+        Err(why) => {
+            count::unsteered(endpoint, why);
+            #[cfg(feature = "log")]
+            if why == Unsteered::FellBack {
+                aya_log_ebpf::warn!(
+                    ctx,
+                    "endpoint {}: no slot of the table is selectable",
+                    endpoint
+                );
+            }
+        }
     }
 }
 
+/// The slot that was selected, and whether it was not the first choice.
 #[inline(always)]
-fn choose(ctx: &SkReuseportContext, endpoint: u32, migrating: bool) -> Outcome {
+fn choose(ctx: &SkReuseportContext, endpoint: u32) -> Result<(u32, bool), Unsteered> {
     let published = PUBLISHED;
-    let Some(table) = maps::TABLES.get(published) else {
-        return Outcome::NoTable;
-    };
-    let Some(word) = table.get(endpoint) else {
-        return Outcome::NoTable;
-    };
-    let span = Span::unpack(*word);
-    if span.count == 0 {
-        return Outcome::NoTable;
-    }
-    let chosen = if migrating {
-        Outcome::Moved
-    } else {
-        Outcome::Steered
-    };
+    let table = maps::TABLES.get(published).ok_or(Unsteered::NoTable)?;
     let hash = ctx.hash();
-    let found = 'found: {
-        // Written out, because a loop costs CAP_PERFMON: without it the verifier also follows
-        // each branch that is never taken, and there the count of attempts goes past its end.
-        macro_rules! attempts {
-            ($($attempt:literal)*) => {$(
-                if $attempt >= span.count {
-                    break 'found None;
-                }
-                let Some(slot) = table.get(span.word(hash, $attempt)) else { break 'found None };
-                let slot = *slot;
-                if select(ctx, slot) {
-                    break 'found Some((slot, $attempt > 0));
+    let span = share(table, endpoint, hash).ok_or(Unsteered::NoTable)?;
+    // Written out, because a loop costs CAP_PERFMON: without it the verifier also follows each
+    // branch that is never taken, and there the count of attempts goes past its end.
+    macro_rules! attempts {
+        ($($attempt:literal)*) => {$(
+            if $attempt >= span.count {
+                return Err(Unsteered::FellBack);
+            }
+            let entry = table.get(span.entry(hash, $attempt)).ok_or(Unsteered::FellBack)?;
+            let slot = entry[SlotEntry::SLOT];
+            if select(ctx, slot) {
+                return Ok((slot, $attempt > 0));
+            }
+        )*};
+    }
+    const { assert!(MAX_TRIES == 16) };
+    attempts!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+    Err(Unsteered::FellBack)
+}
+
+/// The slots of the share that a connection falls into.
+#[inline(always)]
+fn share(table: &Table, endpoint: u32, hash: u32) -> Option<Span> {
+    let first = table.get(Share::entry(endpoint, 0))?;
+    let mut span = Span::unpack(first[Share::SPAN]);
+    if span.count == 0 {
+        return None;
+    }
+    let mut until = first[Share::UNTIL];
+    if until != WHOLE {
+        let point = Share::point(hash);
+        macro_rules! shares {
+            ($($share:literal)*) => {$(
+                if point > until {
+                    let next = table.get(Share::entry(endpoint, $share))?;
+                    span = Span::unpack(next[Share::SPAN]);
+                    until = next[Share::UNTIL];
                 }
             )*};
         }
-        const { assert!(MAX_TRIES == 16) };
-        attempts!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
-        None
-    };
-    let Some((slot, retried)) = found else {
-        return Outcome::FellBack;
-    };
-    count::slot(slot, chosen, retried);
-    chosen
+        const { assert!(MAX_SHARES == 4) };
+        shares!(1 2 3);
+        if point > until || span.count == 0 {
+            return None;
+        }
+    }
+    Some(span)
 }
 
 /// Selects the listener in `slot`; false leaves an earlier selection as it was.

@@ -6,4 +6,5 @@ mod lent;
 mod moves;
 mod processes;
 mod queued;
+mod relayed;
 mod store;

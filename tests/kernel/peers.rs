@@ -9,3 +9,4 @@ mod listeners;
 mod messages;
 mod patience;
 mod requests;
+mod versions;

@@ -3,6 +3,8 @@
 
 mod bench;
 
+mod asked;
+mod carried_over;
 mod counters;
 mod ended_listeners;
 mod pins;

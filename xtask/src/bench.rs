@@ -10,6 +10,9 @@ use crate::program::exec;
 pub(crate) struct Args {
     /// What to measure; everything if it is left out.
     name: Option<OsString>,
+    /// steering: pairs of runs [default: 200].
+    #[arg(long, value_name = "N")]
+    pairs: Option<u32>,
     /// Also write the results to a file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -17,6 +20,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut passed: Vec<OsString> = args.name.iter().cloned().collect();
+    if let Some(pairs) = args.pairs {
+        passed.extend(["--pairs".into(), pairs.to_string().into()]);
+    }
     if let Some(file) = &args.json {
         passed.extend(["--json".into(), file.into()]);
     }

@@ -75,10 +75,12 @@ fn nothing_reaches_the_old_listeners_after_a_commit() -> Result<()> {
 /// Checks each listener of a generation: it was given nothing in between.
 fn compare(committed: &ServiceStatus, later: &ServiceStatus, generation: &str) -> Result<()> {
     let later: BTreeMap<u32, &ListenerStatus> = listeners(later, generation)
-        .map(|listener| (listener.slot, listener))
+        .map(|listener| (listener.slot.0, listener))
         .collect();
     for before in listeners(committed, generation) {
-        let after = later.get(&before.slot).context("a listener has vanished")?;
+        let after = later
+            .get(&before.slot.0)
+            .context("a listener has vanished")?;
         ensure!(
             (after.selected, after.retried) == (before.selected, before.retried),
             "selected again: {before:?} {after:?}"

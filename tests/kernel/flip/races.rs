@@ -6,7 +6,7 @@ use std::{sync::Barrier, thread};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rustix::process::Signal;
 use synflip_bed::{Fixture, fixture::works, network::answers, note, wait::SOON};
-use synflip_wire::{Client, ErrorCode, Reply, Request, Target};
+use synflip_wire::{Client, Epoch, ErrorCode, Reply, Request, Target};
 
 #[test]
 fn of_two_requests_with_one_epoch_exactly_one_commits() -> Result<()> {
@@ -26,12 +26,12 @@ fn of_two_requests_with_one_epoch_exactly_one_commits() -> Result<()> {
             | [Reply::Refused(lost), Reply::Committed(won)] => (won, lost),
             both => bail!("epoch {epoch}: {both:?}"),
         };
-        ensure!(won.epoch == epoch + 1 && won.to.as_str() == to, "{won:?}");
+        ensure!(won.epoch.0 == epoch + 1 && won.to.as_str() == to, "{won:?}");
         let expected = [ErrorCode::FlipInProgress, ErrorCode::EpochMoved];
         ensure!(expected.contains(&lost.code), "{lost:?}");
     }
     let status = fixture.agent.service()?;
-    let flipped = status.epoch == ROUNDS + 1 && works(&status, "gen1");
+    let flipped = status.epoch.0 == ROUNDS + 1 && works(&status, "gen1");
     ensure!(flipped, "{status:#?}");
     load.finish_unharmed()?;
     fixture.agent.check_counters()
@@ -58,7 +58,7 @@ fn of_two_commands_exactly_one_flips() -> Result<()> {
         let text = &both[1].stderr;
         let refused = refusals.iter().any(|refusal| text.contains(refusal));
         ensure!(refused, "{both:?}");
-        let flipped = fixture.agent.service()?.epoch;
+        let flipped = fixture.agent.service()?.epoch.0;
         ensure!(flipped == epoch + 1, "flipped twice");
     }
     load.finish_unharmed()?;
@@ -107,7 +107,7 @@ fn request(fixture: &Fixture, to: Target, if_epoch: Option<u64>, keep: bool) -> 
     let request = Request::Flip {
         service: None,
         to,
-        if_epoch,
+        if_epoch: if_epoch.map(Epoch),
         drain_ms: 0,
         keep,
     };

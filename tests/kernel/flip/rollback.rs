@@ -28,7 +28,7 @@ fn a_rollback_in_the_middle_of_a_drain_takes_the_old_generation_back() -> Result
     is_draining(&fixture, "gen1", 20)?;
 
     let back = went_back(&fixture, &["rollback", "--json"])?;
-    let to = (back.flip.to.as_str(), back.flip.epoch);
+    let to = (back.flip.to.as_str(), back.flip.epoch.0);
     ensure!(to == ("gen1", 3), "{back:?}");
     // Whoever waits for the first flip is told that its drain is not going to happen.
     let flip = flip.end(SOON)?;

@@ -13,7 +13,6 @@ use std::{
 };
 
 use anyhow::Result;
-use serde_json::json;
 use synflip_bed::{
     Fixture, Network,
     wait::{self, MS, SECOND},
@@ -79,8 +78,7 @@ fn session(mut peer: Peer, stop: &AtomicBool) {
                 for fd in fds {
                     accept_all(&fd.into());
                 }
-                let emptied = json!({ "request": "emptied", "ids": [body["id"]] });
-                if peer.send(&emptied, &[]).is_err() {
+                if peer.send(&peer.emptied(&body), &[]).is_err() {
                     return;
                 }
             }

@@ -12,8 +12,10 @@
 //! * A26, without migration a closing listener loses a SYN now and then (three in 150 kills of the
 //!   agent): too seldom for a test that must see it. `closing` counts what a flood loses; A10 is
 //!   the case of it that can be had at will.
-//! * D1 and D2, one version beside another: there is one version of the protocol and of the pins
-//!   yet. A7 shows what an agent makes of another one's pins.
+//! * D1, one release beside another on the control socket: 0.1.0 and what came after it cannot be
+//!   mixed, and are told so; `kernel/peers/versions.rs` and `synflip`'s own tests show that what
+//!   says hello can be.
+//! * D2, one version of the pins beside another: A7 shows what an agent makes of another one's.
 
 #![expect(
     clippy::tests_outside_test_module,

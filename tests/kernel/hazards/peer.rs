@@ -1,7 +1,11 @@
 //! A peer of the agent that links nothing: it speaks the control protocol by itself, and does to
 //! its listeners whatever a test wants it to.
+//!
+//! It speaks version 2 of the protocol, and to an agent that refuses its hello version 1, so that
+//! the programs of an earlier commit can be compared. Tests write requests in words of version 1.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     io::{ErrorKind, Write as _},
     net::TcpListener,
@@ -24,6 +28,10 @@ pub(crate) struct Peer {
     stream: UnixStream,
     bytes: Vec<u8>,
     fds: VecDeque<OwnedFd>,
+    /// The version of the protocol that is spoken.
+    version: u16,
+    /// The id of the last request.
+    last: Cell<u64>,
 }
 
 /// What the agent has said, with the descriptors that came with it.
@@ -41,20 +49,33 @@ impl Message {
 }
 
 impl Peer {
-    /// Connects to an agent, and says nothing.
+    /// Connects to an agent, and says no more than hello.
     pub(crate) fn connect(agent: &Agent) -> Result<Self> {
+        let mut peer = Self::open(agent, 2)?;
+        let hello = json!({ "request": "hello", "versions": { "min": 2, "max": 2 } });
+        let answer = peer.tried(&hello, &[])?;
+        match answer["reply"].as_str() {
+            Some("hello") => Ok(peer),
+            _ if answer["code"] == "version-mismatch" => Self::open(agent, 1),
+            _ => bail!("no hello but {answer}"),
+        }
+    }
+
+    fn open(agent: &Agent, version: u16) -> Result<Self> {
         let stream = UnixStream::connect(agent.socket()).context("connect to the agent")?;
         stream.set_write_timeout(Some(SOON))?;
         Ok(Self {
             stream,
             bytes: Vec::new(),
             fds: VecDeque::new(),
+            version,
+            last: Cell::new(0),
         })
     }
 
     /// Sends a request, with the descriptors that belong to it.
     pub(crate) fn send(&self, request: &Value, fds: &[BorrowedFd<'_>]) -> Result<()> {
-        let frame = frame(request, fds.len())?;
+        let frame = self.frame(request, fds.len())?;
         let sent = synflip_wire::send(&self.stream, &frame, fds).context("send to the agent")?;
         self.go_on(&frame[sent..])
     }
@@ -62,7 +83,7 @@ impl Peer {
     /// Sends a request with the only descriptors there are: nobody but the agent has them when
     /// it knows what they are for.
     pub(crate) fn give(&self, request: &Value, fds: Vec<OwnedFd>) -> Result<()> {
-        let frame = frame(request, fds.len())?;
+        let frame = self.frame(request, fds.len())?;
         let (last, most) = frame.split_last().context("a frame")?;
         let borrowed: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
         let sent =
@@ -70,6 +91,32 @@ impl Peer {
         drop(fds);
         self.go_on(&most[sent..])?;
         self.go_on(&[*last])
+    }
+
+    fn frame(&self, request: &Value, fds: usize) -> Result<Vec<u8>> {
+        let mut request = request.clone();
+        if self.version > 1 {
+            self.last.set(self.last.get() + 1);
+            request["id"] = self.last.get().into();
+            for listener in request["listeners"].as_array_mut().into_iter().flatten() {
+                let address = listener["address"].as_str().context("an address")?;
+                *listener = json!({ "endpoint": format!("tcp/{address}") });
+            }
+        }
+        let document = serde_json::to_vec(&request)?;
+        let mut frame = u32::try_from(document.len())?.to_le_bytes().to_vec();
+        frame.extend(self.version.to_le_bytes());
+        frame.extend(u16::try_from(fds)?.to_le_bytes());
+        frame.extend(document);
+        Ok(frame)
+    }
+
+    /// The request that gives a lent queue back.
+    pub(crate) fn emptied(&self, queue: &Value) -> Value {
+        match self.version {
+            1 => json!({ "request": "emptied", "ids": [queue["id"]] }),
+            _ => json!({ "request": "emptied", "cookies": [queue["cookie"]] }),
+        }
     }
 
     fn go_on(&self, rest: &[u8]) -> Result<()> {
@@ -148,15 +195,6 @@ impl Peer {
     }
 }
 
-fn frame(request: &Value, fds: usize) -> Result<Vec<u8>> {
-    let document = serde_json::to_vec(request)?;
-    let mut frame = u32::try_from(document.len())?.to_le_bytes().to_vec();
-    frame.extend(VERSION.to_le_bytes());
-    frame.extend(u16::try_from(fds)?.to_le_bytes());
-    frame.extend(document);
-    Ok(frame)
-}
-
 /// The request that registers listeners.
 pub(crate) fn register(
     service: &str,
@@ -173,7 +211,5 @@ pub(crate) fn register(
     }))
 }
 
-/// The version of the protocol that it speaks.
-const VERSION: u16 = 1;
 /// Bytes before the document: its length, the version, the number of descriptors.
 const HEADER: usize = 8;

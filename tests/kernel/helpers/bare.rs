@@ -16,7 +16,9 @@ use synflip_bed::{
     product::Agent,
     wait::{self, SOON},
 };
-use synflip_wire::{Client, Event, ListenerSpec, MAX_FDS, Register, Reply, Request};
+use synflip_wire::{
+    Client, Endpoint, Event, ListenerSpec, MAX_FDS, Message, Register, Reply, Request,
+};
 
 /// Enough for the kernel's hash, or a table, to give each of a few listeners some.
 pub(crate) const ASKED: usize = 60;
@@ -72,12 +74,12 @@ impl Bare {
     }
 
     fn join(&mut self, net: &Network) -> Result<()> {
-        let address = net.address;
+        let endpoint = Endpoint::tcp(net.address);
         for share in self.listeners.chunks(MAX_FDS) {
             let request = Request::Register(Register {
                 service: "web".parse()?,
                 generation: Some(format!("gen{}", self.number).parse()?),
-                listeners: vec![ListenerSpec { address }; share.len()],
+                listeners: vec![ListenerSpec { endpoint }; share.len()],
             });
             let fds: Vec<_> = share.iter().map(|listener| listener.as_fd()).collect();
             self.session.client.send(&request, &fds)?;
@@ -220,12 +222,15 @@ impl Session {
     fn take_lent(&mut self, listens: SocketAddr, count: usize) -> Result<Vec<Socket>> {
         let mut lent = Vec::new();
         while lent.len() < count {
-            match self.client.receive_with_fds(Some(SOON))? {
-                (Reply::Queue { address, .. }, fds) if address == listens && fds.len() == 1 => {
+            let Message { reply, fds, .. } = self.client.receive(Some(SOON))?;
+            match reply {
+                Reply::Queue { endpoint, .. }
+                    if endpoint == Endpoint::tcp(listens) && fds.len() == 1 =>
+                {
                     lent.extend(fds.into_iter().map(Socket::from));
                 }
-                (Reply::Event(event), _) => self.told.push(event),
-                (other, fds) => bail!("no queue but {other:?} with {fds:?}"),
+                Reply::Event(event) => self.told.push(event),
+                other => bail!("no queue but {other:?} with {fds:?}"),
             }
         }
         Ok(lent)
@@ -233,18 +238,18 @@ impl Session {
 
     /// The next message; keeps what can come at any time.
     fn next(&mut self) -> Result<Option<Reply>> {
-        let (reply, fds) = self.client.receive_with_fds(Some(SOON))?;
+        let Message { reply, fds, .. } = self.client.receive(Some(SOON))?;
         match reply {
             Reply::Event(event) => self.told.push(event),
-            Reply::Queue { id, .. } => {
+            Reply::Queue { cookie, .. } => {
                 for lent in fds {
                     let lent = Socket::from(lent);
                     while let Ok((connection, _)) = lent.accept() {
                         self.handed.push(connection.into());
                     }
                 }
-                let ids = vec![id];
-                self.client.send(&Request::Emptied { ids }, &[])?;
+                let cookies = vec![cookie];
+                self.client.send(&Request::Emptied { cookies }, &[])?;
             }
             other => return Ok(Some(other)),
         }

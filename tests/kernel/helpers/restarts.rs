@@ -102,7 +102,7 @@ impl Restarts {
             ensure!(report.lost == 0, "lost {}: {}", report.lost, accounts());
             fixture.check_steered(report.ok).with_context(accounts)?;
             served.insert(self.flips + 1, last.stop()?.served);
-            self.check(&fixture.net, &report, service.epoch, &served)
+            self.check(&fixture.net, &report, service.epoch.0, &served)
                 .with_context(accounts)?;
             for sample in samples.iter().filter(|one| one.outcome == Outcome::Ok) {
                 let end = ends.get(&sample.generation);

@@ -20,13 +20,16 @@ fn a_flip_goes_to_the_generation_that_was_named_or_nowhere() -> Result<()> {
         "there is no service",
     )?;
     refused(&["rollback"], "no generation to roll back to")?;
-    ensure!(fixture.agent.service()?.epoch == 1, "a refused flip counts");
+    ensure!(
+        fixture.agent.service()?.epoch.0 == 1,
+        "a refused flip counts"
+    );
 
     let _second = fixture.generation(2, &[])?;
     let third = fixture.generation(3, &[])?;
     let flipped = fixture.agent.flip("latest")?;
     ensure!(
-        flipped.flip.to.as_str() == "gen3" && flipped.flip.epoch == 2,
+        flipped.flip.to.as_str() == "gen3" && flipped.flip.epoch.0 == 2,
         "{flipped:?}"
     );
     ensure!(fixture.net.answers(20)? == [3; 20], "others answer");
@@ -37,7 +40,7 @@ fn a_flip_goes_to_the_generation_that_was_named_or_nowhere() -> Result<()> {
         "is the working generation already",
     )?;
     let flipped = fixture.agent.flip("gen2")?;
-    ensure!(flipped.flip.epoch == 3, "{flipped:?}");
+    ensure!(flipped.flip.epoch.0 == 3, "{flipped:?}");
     let exit = third.wait_exit(SOON)?;
     ensure!(exit.accepted == 20 && exit.served == 20, "{exit:?}");
     fixture.agent.check_counters()

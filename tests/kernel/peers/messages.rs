@@ -10,10 +10,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use synflip_bed::wait::SOON;
-use synflip_wire::{Client, ErrorCode, MAX_REQUEST, Reply, Request, VERSION, frame};
+use synflip_wire::{Client, ErrorCode, MAX_REQUEST, Reply, Request, RequestId, frame::FORMAT};
 
 use super::{
-    talk::{Replies, borrow, is_closed, last_word, says},
+    talk::{Replies, borrow, hello, is_closed, last_word, says, status},
     victim::Victim,
 };
 
@@ -21,12 +21,15 @@ use super::{
 fn a_frame_that_comes_byte_by_byte_is_understood() -> Result<()> {
     let victim = Victim::new()?;
     let mut stream = victim.connect()?;
-    let request = frame::encode(&Request::Status { service: None }, 0, MAX_REQUEST)?;
-    for byte in request.iter() {
-        stream.write_all(&[*byte])?;
+    for byte in [hello()?, status()?].concat() {
+        stream.write_all(&[byte])?;
     }
-    let reply = Replies::of(&stream).next()?;
-    ensure!(matches!(reply, Reply::Status(_)), "{reply:?}");
+    let mut replies = Replies::of(&stream);
+    let welcome = replies.next()?.reply;
+    ensure!(matches!(welcome, Reply::Hello(_)), "{welcome:?}");
+    let answer = replies.next()?;
+    let is_status = matches!(answer.reply, Reply::Status(_));
+    ensure!(is_status && answer.id == Some(RequestId(2)), "{answer:?}");
     drop(stream);
     victim.check_unharmed()
 }
@@ -34,34 +37,34 @@ fn a_frame_that_comes_byte_by_byte_is_understood() -> Result<()> {
 #[test]
 fn what_is_no_message_is_answered_once_and_disconnected() -> Result<()> {
     let victim = Victim::new()?;
-    let status = r#"{"request":"status","service":null}"#;
+    let status = r#"{"id":1,"request":"status","service":null}"#;
     let (bad, version) = (ErrorCode::BadMessage, ErrorCode::VersionMismatch);
-    let cases: [(&str, Vec<u8>, usize, ErrorCode, &str); 13] = [
+    let cases: [(&str, Vec<u8>, usize, ErrorCode, &str); 14] = [
         (
             "http",
             b"GET / HTTP/1.1\r\n\r\n".to_vec(),
             0,
             version,
-            "speaks protocol version",
+            "sends frames of version",
         ),
         ("zeros", vec![0; 64], 0, version, "version 0"),
         (
             "another version",
-            frame(2, VERSION + 1, 0, "{}"),
+            frame(2, FORMAT + 1, 0, "{}"),
             0,
             version,
-            "speaks protocol version 2",
+            "sends frames of version 3, this one reads 2",
         ),
         (
             "a long one",
-            frame(MAX_REQUEST + 1, VERSION, 0, ""),
+            frame(MAX_REQUEST + 1, FORMAT, 0, ""),
             0,
             bad,
             "over the bound of 65536",
         ),
         (
             "the longest",
-            frame(u32::MAX as usize, VERSION, 0, ""),
+            frame(u32::MAX as usize, FORMAT, 0, ""),
             0,
             bad,
             "4294967295 bytes",
@@ -70,19 +73,20 @@ fn what_is_no_message_is_answered_once_and_disconnected() -> Result<()> {
         ("no UTF-8", of("\u{0}\u{1}", 0), 0, bad, "not understood"),
         ("nothing", of("", 0), 0, bad, "not understood"),
         (
-            "unknown",
-            of(r#"{"request":"reboot"}"#, 0),
+            "nameless",
+            of(r#"{"request":"status"}"#, 0),
             0,
             bad,
-            "unknown variant `reboot`",
+            "missing field `id`",
         ),
+        ("aimless", of(r#"{"id":1}"#, 0), 0, bad, "`request`"),
         ("a list", of("[1,2,3]", 0), 0, bad, "not understood"),
         (
             "a field",
-            of(r#"{"request":"flip","how":"now"}"#, 0),
+            of(r#"{"id":1,"request":"flip","how":"now"}"#, 0),
             0,
             bad,
-            "unknown field `how`",
+            "missing field `to`",
         ),
         (
             "unannounced",
@@ -100,12 +104,22 @@ fn what_is_no_message_is_answered_once_and_disconnected() -> Result<()> {
         ),
     ];
     for (what, bytes, fds, code, words) in &cases {
-        let stream = victim.connect()?;
-        send(&stream, bytes, &null(*fds)?).with_context(|| format!("send {what}"))?;
-        let refusal = last_word(&stream).with_context(|| (*what).to_owned())?;
-        says(&refusal, *code, &[words]).with_context(|| (*what).to_owned())?;
-        ensure!(is_closed(&stream), "{what}: still connected");
+        for begun in [false, true] {
+            let stream = victim.connect()?;
+            if begun {
+                send(&stream, &hello()?, &[])?;
+            }
+            send(&stream, bytes, &null(*fds)?).with_context(|| format!("send {what}"))?;
+            let refusal = last_word(&stream).with_context(|| (*what).to_owned())?;
+            says(&refusal, *code, &[words]).with_context(|| (*what).to_owned())?;
+            ensure!(is_closed(&stream), "{what}: still connected");
+        }
     }
+    // What could be said later cannot be said first.
+    let stream = victim.connect()?;
+    send(&stream, &of(status, 0), &[])?;
+    says(&last_word(&stream)?, bad, &["begins with a hello"])?;
+    ensure!(is_closed(&stream), "still connected");
     victim.check_unharmed()
 }
 
@@ -121,7 +135,7 @@ fn too_many_descriptors_are_closed_again() -> Result<()> {
         &["more descriptors came than one message may carry"],
     )?;
     let stream = victim.connect()?;
-    let announced = frame(1000, VERSION, 128, "");
+    let announced = frame(1000, FORMAT, 128, "");
     send(&stream, &announced, &null(128)?)?;
     for _ in 0..3 {
         // The agent may have had enough already.
@@ -134,7 +148,7 @@ fn too_many_descriptors_are_closed_again() -> Result<()> {
     )?;
     // Announced in the header alone.
     let stream = victim.connect()?;
-    send(&stream, &frame(10, VERSION, 129, ""), &[])?;
+    send(&stream, &frame(10, FORMAT, 129, ""), &[])?;
     says(
         &last_word(&stream)?,
         ErrorCode::BadMessage,
@@ -143,9 +157,9 @@ fn too_many_descriptors_are_closed_again() -> Result<()> {
     // Descriptors that belong to no request that takes any.
     let mut client = Client::connect(&victim.fixture.agent.socket())?;
     let files = null(5)?;
-    client.send(&Request::Status { service: None }, &borrow(&files))?;
+    let id = client.send(&Request::Status { service: None }, &borrow(&files))?;
     ensure!(
-        matches!(client.receive(Some(SOON))?, Reply::Status(_)),
+        matches!(client.answer(id, SOON)?, Reply::Status(_)),
         "status takes no descriptor"
     );
     drop((client, stream));
@@ -165,7 +179,7 @@ fn frame(length: usize, version: u16, fds: u16, document: &str) -> Vec<u8> {
 }
 
 pub(super) fn of(document: &str, fds: u16) -> Vec<u8> {
-    frame(document.len(), VERSION, fds, document)
+    frame(document.len(), FORMAT, fds, document)
 }
 
 /// Harmless descriptors.

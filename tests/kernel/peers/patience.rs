@@ -8,10 +8,10 @@ use std::{
 
 use anyhow::{Result, anyhow, ensure};
 use synflip_bed::wait::{self, SOON};
-use synflip_wire::{Client, ErrorCode, MAX_REQUEST, Request, frame};
+use synflip_wire::{Client, ErrorCode, Request};
 
 use super::{
-    talk::{is_closed, last_word, says},
+    talk::{hello, is_closed, last_word, says, status},
     victim::Victim,
 };
 
@@ -28,11 +28,11 @@ fn who_keeps_the_agent_waiting_is_disconnected() -> Result<()> {
 fn who_never_reads_costs_the_others_nothing() -> Result<()> {
     let victim = Victim::new()?;
     let before = victim.fixture.agent.resident_kib()?;
-    let status = frame::encode(&Request::Status { service: None }, 0, MAX_REQUEST)?;
-    let flood = status.repeat(50);
+    let flood = status()?.repeat(50);
     let mut deaf = Vec::new();
     for _ in 0..8 {
         let mut stream = victim.connect()?;
+        stream.write_all(&hello()?)?;
         stream.set_nonblocking(true)?;
         // As much as the agent takes.
         while stream.write(&flood).is_ok() {}
@@ -65,12 +65,12 @@ fn who_never_reads_costs_the_others_nothing() -> Result<()> {
 fn who_says_nothing_or_half_of_it() -> Result<()> {
     let victim = Victim::new()?;
     let silent = victim.connect()?;
-    let status = frame::encode(&Request::Status { service: None }, 0, MAX_REQUEST)?;
+    let (hello, status) = (hello()?, status()?);
     let halves = [
-        &status[..1],
-        &status[..7],
-        &status[..8],
-        &status[..status.len() - 1],
+        &hello[..1],
+        &hello[..7],
+        &hello[..8],
+        &hello[..hello.len() - 1],
     ];
     let mut waiting = vec![silent];
     for half in halves {
@@ -78,11 +78,13 @@ fn who_says_nothing_or_half_of_it() -> Result<()> {
         stream.write_all(half)?;
         waiting.push(stream);
     }
-    // Half of a second message, after a whole first one.
-    let mut stream = victim.connect()?;
-    stream.write_all(&status)?;
-    stream.write_all(&status[..20])?;
-    waiting.push(stream);
+    // Half of a message, after one and after two whole ones.
+    for whole in [&hello, &[&hello[..], &status].concat()] {
+        let mut stream = victim.connect()?;
+        stream.write_all(whole)?;
+        stream.write_all(&status[..20])?;
+        waiting.push(stream);
+    }
     // Whoever has said something whole may be silent for as long as he likes.
     let mut patient = Client::connect(&victim.fixture.agent.socket())?;
     patient.ask(&Request::Status { service: None }, SOON)?;

@@ -9,7 +9,7 @@ use synflip_wire::{Client, ErrorCode, Event, Reply, Request, Target};
 use super::{
     listeners::listener,
     messages::{null, of, send},
-    talk::{accepted, borrow, last_word, leave, refusal, register, says},
+    talk::{accepted, borrow, hello, last_word, leave, refusal, register, says},
     victim::Victim,
 };
 
@@ -49,14 +49,15 @@ fn what_does_not_fit_is_refused_and_the_connection_goes_on() -> Result<()> {
     };
     let nowhere = refusal(&mut client, &other, &[])?;
     says(&nowhere, ErrorCode::NoSuchService, &["\"mail\"", "web"])?;
-    for name in ["", "a/b", "..", "-x", &"x".repeat(33)] {
+    for name in ["", "a/b", "..", "-x", &"x".repeat(65)] {
         let stream = victim.connect()?;
         let document = serde_json::json!({
-            "request": "register", "service": name, "generation": null, "listeners": [],
+            "id": 7, "request": "register", "service": name, "generation": null, "listeners": [],
         });
+        send(&stream, &hello()?, &[])?;
         send(&stream, &of(&document.to_string(), 0), &[])?;
         let refusal = last_word(&stream)?;
-        says(&refusal, bad, &["is not a name", "1 to 32 letters, digits"])?;
+        says(&refusal, bad, &["is not a name", "1 to 64 letters, digits"])?;
     }
     drop(client);
     victim.check_unharmed()
@@ -115,6 +116,6 @@ fn a_generation_that_drains_takes_nobody_in() -> Result<()> {
 /// generation, that it works.
 fn say_ready(client: &mut Client, last: &Reply) -> Result<()> {
     client.send(&Request::Ready, &[])?;
-    while client.receive(Some(SOON))? != *last {}
+    while client.receive(Some(SOON))?.reply != *last {}
     Ok(())
 }

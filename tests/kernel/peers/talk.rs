@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use socket2::Socket;
 use synflip_bed::wait::SOON;
 use synflip_wire::{
-    Client, ErrorCode, ListenerSpec, MAX_REPLY, Name, Refusal, Register, Reply, Request,
-    frame::Frames,
+    Answer, Asked, Client, Endpoint, ErrorCode, Hello, ListenerSpec, Name, Refusal, Register,
+    Reply, Request, RequestId, frame::Frames,
 };
 
 /// A registration, with an entry for each descriptor.
@@ -29,7 +29,9 @@ pub(super) fn register(
         generation,
         listeners: addresses
             .iter()
-            .map(|address| ListenerSpec { address: *address })
+            .map(|address| ListenerSpec {
+                endpoint: Endpoint::tcp(*address),
+            })
             .collect(),
     }))
 }
@@ -37,8 +39,8 @@ pub(super) fn register(
 /// Registers sockets, which has to be granted.
 pub(super) fn accepted(client: &mut Client, request: &Request, sockets: &[&Socket]) -> Result<()> {
     let fds: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
-    client.send(request, &fds)?;
-    let reply = client.receive(Some(SOON))?;
+    let id = client.send(request, &fds)?;
+    let reply = client.answer(id, SOON)?;
     ensure!(matches!(reply, Reply::Registered { .. }), "{reply:?}");
     Ok(())
 }
@@ -49,8 +51,8 @@ pub(super) fn refusal(
     request: &Request,
     fds: &[BorrowedFd<'_>],
 ) -> Result<Refusal> {
-    client.send(request, fds)?;
-    match client.receive(Some(SOON))? {
+    let id = client.send(request, fds)?;
+    match client.answer(id, SOON)? {
         Reply::Refused(refusal) => Ok(refusal),
         other => bail!("{request:?} was answered with {other:?}"),
     }
@@ -77,16 +79,16 @@ impl<'a> Replies<'a> {
     pub(super) fn of(stream: &'a UnixStream) -> Self {
         Self {
             stream,
-            frames: Frames::new(MAX_REPLY),
+            frames: Frames::of_replies(),
         }
     }
 
     /// The next one.
-    pub(super) fn next(&mut self) -> Result<Reply> {
+    pub(super) fn next(&mut self) -> Result<Answer> {
         let mut buffer = [0; 4096];
         loop {
             if let Some(frame) = self.frames.take()? {
-                return Ok(frame.decode()?);
+                return Ok(Answer::read(&frame)?);
             }
             let read = self.stream.read(&mut buffer).context("wait for a word")?;
             ensure!(read > 0, "disconnected without a word");
@@ -95,11 +97,21 @@ impl<'a> Replies<'a> {
     }
 }
 
+/// The bytes of a hello.
+pub(super) fn hello() -> Result<Vec<u8>> {
+    Ok(Asked::encode(RequestId(1), &Request::Hello(Hello::new()), 0)?.to_vec())
+}
+
+/// The bytes of a question for the status.
+pub(super) fn status() -> Result<Vec<u8>> {
+    Ok(Asked::encode(RequestId(2), &Request::Status { service: None }, 0)?.to_vec())
+}
+
 /// The agent's last word on a connection, which has to end after it.
 pub(super) fn last_word(stream: &UnixStream) -> Result<Refusal> {
     let mut replies = Replies::of(stream);
     loop {
-        if let Reply::Refused(refusal) = replies.next()? {
+        if let Reply::Refused(refusal) = replies.next()?.reply {
             return Ok(refusal);
         }
     }
@@ -117,8 +129,8 @@ pub(super) fn is_closed(mut stream: &UnixStream) -> bool {
 /// Leaves on purpose, so that the agent does not hold the listeners for a successor.
 pub(super) fn leave(clients: impl IntoIterator<Item = Client>) -> Result<()> {
     for mut client in clients {
-        client.send(&Request::Closed, &[])?;
-        while !matches!(client.receive(Some(SOON))?, Reply::Done) {}
+        let reply = client.ask(&Request::Closed, SOON)?;
+        ensure!(reply == Reply::Done, "{reply:?}");
     }
     Ok(())
 }

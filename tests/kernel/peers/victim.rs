@@ -54,7 +54,7 @@ impl Victim {
         self.fixture.agent.check_counters()?;
         let service = self.fixture.agent.service()?;
         ensure!(
-            find(&service, "gen1").is_some() && service.epoch == 1,
+            find(&service, "gen1").is_some() && service.epoch.0 == 1,
             "{service:#?}"
         );
         ensure!(service.generations.len() == 1, "{service:#?}");

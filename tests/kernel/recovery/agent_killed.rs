@@ -40,7 +40,7 @@ fn a_drain_goes_on_after_the_agent_was_killed() -> Result<()> {
     fixture.agent.flip_with("gen2", &["--no-wait"])?;
     fixture.restart_agent()?;
     let status = fixture.wait_back(&["gen1", "gen2"])?;
-    ensure!(works(&status, "gen2") && status.epoch == 2, "{status:#?}");
+    ensure!(works(&status, "gen2") && status.epoch.0 == 2, "{status:#?}");
     let draining = find(&status, "gen1").map(|generation| generation.phase);
     ensure!(draining == Some(Phase::Draining), "{draining:?}");
     first.signal(Signal::USR1)?;

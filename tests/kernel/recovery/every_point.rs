@@ -7,6 +7,7 @@ mod settings;
 use anyhow::{Context as _, Result, ensure};
 use synflip_agent::{DieAt, Point};
 use synflip_bed::capability::is_slow;
+use synflip_plan::EffectKind;
 
 use crate::helpers::at_once::at_once;
 
@@ -18,39 +19,41 @@ use settings::Setting;
 /// and of a flip once, those of a listener twice.
 fn places(point: Point) -> &'static [(Setting, u32)] {
     use Setting::{Back, Death, End, Flip, Founding, Joining, Retiring, Return, StoredFlip};
-    match point {
-        Point::Recovering | Point::Restored => &[(Return, 1)],
-        Point::ServiceFounded => &[(Founding, 1)],
-        Point::ListenersTaken | Point::Attached => &[(Joining, 2), (Founding, 1)],
-        Point::SlotFilled | Point::NoteWritten | Point::Stored => &[(Joining, 3), (Joining, 4)],
-        Point::Registered | Point::ReadyNoted => &[(Joining, 2)],
-        Point::FlipBegun
-        | Point::DepartureNoted
-        | Point::TableFilled
-        | Point::BeforePublish
-        | Point::AfterPublish
-        | Point::CommitRecorded => &[(Flip, 2), (Death, 2)],
-        Point::DrainBegun | Point::OperatorTold => &[(Flip, 1)],
-        Point::ReadingQueues => &[(Flip, 2)],
-        Point::Drained | Point::ServerTold => &[(Flip, 1), (StoredFlip, 1)],
-        Point::Retired => &[(Retiring, 1)],
-        Point::ProcessGone => &[(Flip, 1), (StoredFlip, 1), (Death, 1)],
-        Point::BeforeLending | Point::Lent => &[(Death, 1), (Death, 2)],
-        Point::GivenBack => &[(Death, 1)],
-        Point::BeforeClose | Point::SlotEmptied | Point::AfterClose | Point::StoreForgotten => {
-            &[(StoredFlip, 1), (Flip, 1), (Death, 2)]
-        }
-        Point::Buried => &[(Back, 1)],
-        Point::BeforeUnpin => &[(End, 1)],
+    let (Point::Before(kind) | Point::After(kind)) = point else {
+        return match point {
+            Point::Recovering | Point::Restored => &[(Return, 1)],
+            Point::ListenersTaken => &[(Joining, 2), (Founding, 1)],
+            _ => &[(Flip, 2), (Death, 2)],
+        };
+    };
+    match kind {
+        EffectKind::Fill => &[(Joining, 3), (Joining, 4), (Founding, 1)],
+        EffectKind::Note => &[(Joining, 7), (Joining, 8), (Flip, 13), (Retiring, 11)],
+        EffectKind::Attach => &[(Joining, 2), (Founding, 1)],
+        EffectKind::Store => &[(Joining, 3), (Joining, 4)],
+        EffectKind::Publish => &[(Flip, 2), (Death, 2)],
+        EffectKind::Prepare => &[(Flip, 3), (Flip, 5)],
+        EffectKind::Read => &[(Flip, 1), (Death, 1)],
+        EffectKind::Keep | EffectKind::Fetch => &[(Return, 1)],
+        EffectKind::Lend => &[(Death, 1), (Death, 2)],
+        EffectKind::Clear | EffectKind::Close => &[(StoredFlip, 1), (Flip, 1), (Death, 2)],
+        EffectKind::Answer => &[(Flip, 5)],
+        EffectKind::Tell => &[(Flip, 2), (Back, 4)],
+        EffectKind::End => &[(End, 1)],
+        EffectKind::Barrier | EffectKind::Relay | EffectKind::Record | EffectKind::Wake => &[],
     }
 }
 
 /// Where nothing dies, and where the agent dies; in an emulated machine once per point.
 fn cases() -> Result<Vec<(Setting, Option<DieAt>)>> {
     let mut cases = Vec::new();
-    for point in Point::ALL {
-        let places = places(*point);
-        let places = if is_slow() { &places[..1] } else { places };
+    for point in Point::all() {
+        let places = places(point);
+        let places = if is_slow() {
+            &places[..places.len().min(1)]
+        } else {
+            places
+        };
         for (setting, nth) in places {
             cases.push((*setting, Some(format!("{point}:{nth}").parse()?)));
         }

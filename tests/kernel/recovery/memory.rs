@@ -2,7 +2,6 @@
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
-use synflip_agent::Point;
 use synflip_bed::{
     Fixture, Setup,
     fixture::{find, works},
@@ -55,25 +54,20 @@ fn a_drain_after_a_rollback_goes_on() -> Result<()> {
 #[test]
 fn what_is_kept_is_kept() -> Result<()> {
     let points = [
-        Point::DepartureNoted,
-        Point::BeforePublish,
-        Point::AfterPublish,
-        Point::CommitRecorded,
-        Point::DrainBegun,
-        Point::Drained,
+        "after-note:13",
+        "before-publish:2",
+        "table-verified:2",
+        "after-publish:2",
+        "before-read:1",
+        "after-read:1",
     ];
     at_once(points, dies_keeping).map(drop)
 }
 
 /// The agent dies in a flip with `--keep`.
-fn dies_keeping(point: Point) -> Result<()> {
-    // The first flip is that to the first generation.
-    let nth = match point {
-        Point::DrainBegun | Point::Drained => 1,
-        _ => 2,
-    };
+fn dies_keeping(die_at: &str) -> Result<()> {
     let mut fixture = Setup::new()
-        .agent_args(&[&format!("--die-at={point}:{nth}")])
+        .agent_args(&[&format!("--die-at={die_at}")])
         .start()?;
     let first = fixture.first(&[])?;
     let second = fixture.generation(2, &[])?;

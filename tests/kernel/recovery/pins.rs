@@ -8,16 +8,14 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
-use synflip_abi::{COUNTERS, MAX_ENDPOINTS, MEMBERS, Member, OUTCOMES, SOCKETS, TABLES, VERSION};
+use synflip_abi::{MAX_ENDPOINTS, MEMBERS, Member, OUTCOMES, SOCKETS, TABLES, VERSION};
 use synflip_bed::{
     Fixture,
     fixture::{find, works},
     wait::{self, SOON},
 };
-use synflip_bpf::{Object, Steering, Variant, service_dir};
+use synflip_bpf::{MAPS, Object, Steering, Variant, service_dir};
 use synflip_wire::Phase;
-
-const MAPS: [&str; 5] = [TABLES, SOCKETS, MEMBERS, COUNTERS, OUTCOMES];
 
 #[test]
 fn what_is_left_of_a_service_is_removed_by_the_next_agent() -> Result<()> {
@@ -54,7 +52,7 @@ fn a_dead_servers_slots_are_emptied() -> Result<()> {
     // Its slots are free, and its name is.
     let second = fixture.generation(2, &[])?;
     let status = fixture.agent.service()?;
-    let slots = find(&status, "gen2").map(|g| g.listeners.iter().map(|l| l.slot).collect());
+    let slots = find(&status, "gen2").map(|g| g.listeners.iter().map(|l| l.slot.0).collect());
     ensure!(slots == Some(vec![2, 3]), "{status:#?}");
     fixture.agent.flip("gen2")?;
     ensure!(fixture.net.answers(10)? == [2; 10], "others answer");
@@ -92,7 +90,7 @@ fn notes_that_make_no_sense_are_not_believed() -> Result<()> {
         (
             5,
             Member {
-                name: [0xff; 32],
+                name: [0xff; Member::NAME_BYTES],
                 generation: u32::MAX,
                 ..note
             },
@@ -226,7 +224,7 @@ fn servers_move_over_from_another_version() -> Result<()> {
 fn fresh(fixture: &Fixture) -> Result<()> {
     let _first = fixture.first(&[])?;
     let status = fixture.agent.service()?;
-    ensure!(status.epoch == 1, "{status:#?}");
+    ensure!(status.epoch.0 == 1, "{status:#?}");
     ensure!(fixture.net.answers(10)? == [1; 10], "others answer");
     fixture.agent.check_counters()
 }

@@ -11,14 +11,17 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use synflip_abi::{Member, MemberState};
+use synflip_abi::Member;
 use synflip_bed::{
     Family, Netns,
     product::Pins,
     wait::{self, SOON},
 };
 use synflip_bpf::{BpfError, Object, Outcomes, Publisher, Steering, Variant, probe};
-use synflip_plan::{Slot, Table};
+use synflip_plan::Table;
+
+/// A slot as it is in a table.
+type Slot = u32;
 
 /// Connections that are open at one time.
 const BATCH: usize = 50;
@@ -29,7 +32,7 @@ pub(super) struct Bench {
     pub(super) steering: Steering,
     pub(super) publisher: Publisher,
     pub(super) listeners: BTreeMap<Slot, (SocketAddr, Socket)>,
-    _pins: Pins,
+    pub(super) pins: Pins,
 }
 
 impl Bench {
@@ -43,8 +46,14 @@ impl Bench {
             steering,
             publisher,
             listeners,
-            _pins: pins,
+            pins,
         })
+    }
+
+    /// Opens the pins once more, as the next agent does.
+    pub(super) fn open_again(&self) -> Result<(Steering, Publisher)> {
+        let dir = self.steering.dir().to_owned();
+        Ok(Steering::open(dir, Object::default(), variant()?)?)
     }
 
     /// Opens a listener in the first free slot, and puts the program on its group.
@@ -58,18 +67,9 @@ impl Bench {
         let taken = |slot: &Slot| self.listeners.contains_key(slot);
         let slot = (0..).find(|slot| !taken(slot)).context("a slot")?;
         let member = Member {
-            cookie: socket.cookie()?,
-            state: MemberState::Registered,
-            endpoint,
-            address,
             generation: 1,
             name: Member::name_bytes("gen1"),
-            owner_uid: 0,
-            left_at: 0,
-            defer_accept: 0,
-            pid: 0,
-            pid_namespace: 0,
-            started: 0,
+            ..Member::registered(socket.cookie()?, endpoint, address)
         };
         self.steering.put(slot, &member, socket.as_fd())?;
         self.steering.attach(endpoint, socket.as_fd())?;
@@ -95,44 +95,12 @@ impl Bench {
         let slots = endpoints.iter().flat_map(|slots| slots.iter());
         let members: Vec<_> = slots.map(|slot| (*slot, cookie(slot))).collect();
         let table = Table::new(endpoints.iter().copied());
-        self.publisher.publish(table.words(), &members).map(drop)
+        self.publisher.publish(&table.words(), &members).map(drop)
     }
 
     /// Connects so often, and counts which listener accepted how many.
     pub(super) fn connect(&self, to: SocketAddr, count: usize) -> Result<BTreeMap<Slot, usize>> {
-        let mut accepted = BTreeMap::new();
-        for batch in (0..count)
-            .step_by(BATCH)
-            .map(|done| (count - done).min(BATCH))
-        {
-            // Closed with a RST: of a slow orderly close, a segment may be repeated when its
-            // socket is gone already, and would run the program.
-            let connect = || -> Result<TcpStream> {
-                let client = TcpStream::connect_timeout(&to, SOON).context("connect")?;
-                SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
-                Ok(client)
-            };
-            let clients = self
-                .netns
-                .run(|| (0..batch).map(|_| connect()).collect::<Result<Vec<_>>>())?;
-            let mut servers = Vec::new();
-            wait::until("all connections are accepted", SOON, || {
-                for (slot, (_, listener)) in &self.listeners {
-                    while let Ok((server, _)) = listener.accept() {
-                        *accepted.entry(*slot).or_default() += 1;
-                        servers.push(server);
-                    }
-                }
-                servers.len() >= batch
-            })?;
-            drop(clients);
-            // One that closes first would send a FIN, whose answer may run the program, too.
-            for mut server in servers {
-                server.set_read_timeout(Some(SOON))?;
-                ensure!(server.read(&mut [0]).is_err(), "a client that is gone said");
-            }
-        }
-        Ok(accepted)
+        connect(&self.netns, &self.listeners, to, count)
     }
 
     pub(super) fn outcomes(&self, endpoint: u32) -> Result<Outcomes> {
@@ -160,6 +128,46 @@ impl Bench {
     }
 }
 
+/// Connects so often, and counts which listener accepted how many.
+pub(super) fn connect(
+    netns: &Netns,
+    listeners: &BTreeMap<Slot, (SocketAddr, Socket)>,
+    to: SocketAddr,
+    count: usize,
+) -> Result<BTreeMap<Slot, usize>> {
+    let mut accepted = BTreeMap::new();
+    for batch in (0..count)
+        .step_by(BATCH)
+        .map(|done| (count - done).min(BATCH))
+    {
+        // Closed with a RST: of a slow orderly close, a segment may be repeated when its
+        // socket is gone already, and would run the program.
+        let connect = || -> Result<TcpStream> {
+            let client = TcpStream::connect_timeout(&to, SOON).context("connect")?;
+            SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
+            Ok(client)
+        };
+        let clients = netns.run(|| (0..batch).map(|_| connect()).collect::<Result<Vec<_>>>())?;
+        let mut servers = Vec::new();
+        wait::until("all connections are accepted", SOON, || {
+            for (slot, (_, listener)) in listeners {
+                while let Ok((server, _)) = listener.accept() {
+                    *accepted.entry(*slot).or_default() += 1;
+                    servers.push(server);
+                }
+            }
+            servers.len() >= batch
+        })?;
+        drop(clients);
+        // One that closes first would send a FIN, whose answer may run the program, too.
+        for mut server in servers {
+            server.set_read_timeout(Some(SOON))?;
+            ensure!(server.read(&mut [0]).is_err(), "a client that is gone said");
+        }
+    }
+    Ok(accepted)
+}
+
 /// The program that this kernel takes.
 pub(super) fn variant() -> Result<Variant> {
     static FOUND: OnceLock<Variant> = OnceLock::new();
@@ -175,7 +183,7 @@ pub(super) fn any(family: Family) -> SocketAddr {
     SocketAddr::new(family.loopback(), 0)
 }
 
-fn listener(address: SocketAddr) -> Result<Socket> {
+pub(super) fn listener(address: SocketAddr) -> Result<Socket> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_port(true)?;
@@ -185,6 +193,6 @@ fn listener(address: SocketAddr) -> Result<Socket> {
     Ok(socket)
 }
 
-fn local(socket: &Socket) -> Result<SocketAddr> {
+pub(super) fn local(socket: &Socket) -> Result<SocketAddr> {
     socket.local_addr()?.as_socket().context("no IP address")
 }

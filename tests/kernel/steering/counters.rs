@@ -150,3 +150,33 @@ fn when_all_of_a_table_are_gone_the_kernel_chooses_and_that_is_counted() -> Resu
     );
     Ok(())
 }
+
+#[test]
+fn what_a_listener_was_given_stays_counted_when_its_slot_is_anothers() -> Result<()> {
+    let mut bench = Bench::new()?;
+    let (web, address) = bench.listen(0, any(Family::V4))?;
+    let second = bench.listen_beside(0, address, 1)?[0];
+    bench.publish(&[&[second]])?;
+    bench.connect(address, 20)?;
+    let before = bench.outcomes(0)?;
+    ensure!(before.selected == 20, "{before:?}");
+
+    bench.publish(&[&[web]])?;
+    bench.listeners.remove(&second);
+    bench.steering.clear(second)?;
+    ensure!(bench.outcomes(0)? == before, "cleared: {before:?}");
+    // The slot is another endpoint's now, and begins at 0.
+    let (third, admin) = bench.listen(1, any(Family::V6))?;
+    ensure!(third == second, "slot {third} is taken, not {second}");
+    ensure!(bench.given(&[third])? == (0, 0), "it does not begin at 0");
+    bench.publish(&[&[web], &[third]])?;
+    bench.connect(admin, 5)?;
+    let outcomes = (bench.outcomes(0)?, bench.outcomes(1)?);
+    ensure!(outcomes.0 == before, "{outcomes:?}");
+    ensure!(outcomes.1.selected == 5, "{outcomes:?}");
+    // And the next agent counts the same.
+    let (again, _) = bench.open_again()?;
+    let found = (again.outcomes(0)?, again.outcomes(1)?);
+    ensure!(found == outcomes, "{found:?}, not {outcomes:?}");
+    Ok(())
+}

@@ -5,7 +5,6 @@ use std::net::{Shutdown, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use synflip_bed::Family;
-use synflip_plan::Slot;
 
 use super::bench::{Bench, any};
 
@@ -48,7 +47,7 @@ fn end_some(
 ) -> Result<()> {
     let table = bench.listen_beside(0, address, size)?;
     bench.publish(&[&table])?;
-    let some = |ended: bool| -> Vec<Slot> {
+    let some = |ended: bool| -> Vec<u32> {
         let with_bits = (0..)
             .zip(&table)
             .filter(|(bit, _)| (mask >> bit & 1 == 1) == ended);

@@ -3,9 +3,8 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use synflip_abi::{COUNTERS, MEMBERS, OUTCOMES, SOCKETS, TABLES};
 use synflip_bed::{Family, product::Pins};
-use synflip_bpf::{BpfError, Object, Steering};
+use synflip_bpf::{BpfError, MAPS, Object, Steering};
 use synflip_plan::Table;
 
 use super::bench::{Bench, any, variant};
@@ -31,14 +30,14 @@ fn a_table_with_a_dead_slot_is_refused_and_changes_nothing() -> Result<()> {
     drop(closed);
     let table = Table::new([[new[0], new[2]].as_slice()]);
     expect_gone(
-        bench.publisher.publish(table.words(), &cookies).map(drop),
+        bench.publisher.publish(&table.words(), &cookies).map(drop),
         new[2],
     )?;
     // Another listener than the one that is meant.
     let wrong = [(new[0], cookies[0].1 + 1)];
     let table = Table::new([[new[0]].as_slice()]);
     expect_gone(
-        bench.publisher.publish(table.words(), &wrong).map(drop),
+        bench.publisher.publish(&table.words(), &wrong).map(drop),
         new[0],
     )?;
 
@@ -59,7 +58,6 @@ fn a_table_with_a_dead_slot_is_refused_and_changes_nothing() -> Result<()> {
 
 #[test]
 fn pinned_maps_of_another_definition_are_refused() -> Result<()> {
-    const MAPS: [&str; 5] = [TABLES, SOCKETS, MEMBERS, COUNTERS, OUTCOMES];
     for foreign in MAPS {
         for name in MAPS.into_iter().filter(|name| *name != foreign) {
             let pins = Pins::new()?;
@@ -113,7 +111,7 @@ fn a_service_is_found_again_through_its_pins() -> Result<()> {
     // It can go on where the first one was.
     let cookie = bench.listeners[&first].1.cookie()?;
     let table = Table::new([[first].as_slice()]);
-    publisher.publish(table.words(), &[(first, cookie)])?;
+    publisher.publish(&table.words(), &[(first, cookie)])?;
     ensure!(
         bench.connect(address, 30)?.keys().eq(&[first]),
         "others answer"

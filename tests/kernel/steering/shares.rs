@@ -8,7 +8,10 @@ use synflip_bed::{
     capability::is_slow,
     wait::{self, SOON},
 };
-use synflip_plan::{Slot, Table};
+use synflip_plan::Table;
+
+/// A slot as it is in a table.
+type Slot = u32;
 
 use super::bench::{Bench, any};
 
@@ -61,7 +64,7 @@ fn two_endpoints_change_at_one_moment() -> Result<()> {
         thread::scope(|scope| -> Result<()> {
             let (publisher, listeners, netns) =
                 (&mut bench.publisher, &bench.listeners, &bench.netns);
-            let publishing = scope.spawn(move || publisher.publish(table.words(), &members));
+            let publishing = scope.spawn(move || publisher.publish(&table.words(), &members));
             // One after the other, to the one and the other: never back to the old table.
             for turn in 0.. {
                 let is_over = publishing.is_finished();

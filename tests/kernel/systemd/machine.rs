@@ -100,12 +100,23 @@ impl Machine {
 
     /// Flips with the command line, and waits for the drain.
     pub(crate) fn flip(&self, to: &str) -> Result<()> {
-        let mut command = Command::new(program("synflip")?);
-        let said = command.args(["flip", "--to", to]).output();
-        let said = Cli::from(said.context("run synflip")?);
-        ensure!(said.code == 0, "{said:?}");
-        Ok(())
+        run(&["flip", "--to", to])
     }
+
+    /// Has a server adopted that is no unit and links nothing.
+    pub(crate) fn adopt(&self, pid: u32, generation: &str) -> Result<()> {
+        let pid = pid.to_string();
+        let service = ["adopt", "--service", "web"];
+        run(&[&service[..], &["--pid", &pid, "--generation", generation]].concat())
+    }
+}
+
+/// Runs the command line, which must succeed.
+fn run(args: &[&str]) -> Result<()> {
+    let said = Command::new(program("synflip")?).args(args).output();
+    let said = Cli::from(said.context("run synflip")?);
+    ensure!(said.code == 0, "{args:?}: {said:?}");
+    Ok(())
 }
 
 fn write(dir: &Path, file: &str, text: &str) -> Result<()> {

@@ -1,12 +1,18 @@
 //! Promise: the agent's unit can be restarted at any time; nothing is lost, and systemd keeps the
 //! listeners for the next one.
 
+use std::net::TcpStream;
+
 use anyhow::{Result, ensure};
+use rustix::process::Signal;
 use synflip_bed::{
     fixture::works,
     load::Mode,
+    network::answers,
+    product::Generation,
     wait::{self, SOON},
 };
+use synflip_wire::ServiceStatus;
 
 use crate::machine::Machine;
 
@@ -77,6 +83,69 @@ fn the_agents_unit_is_stopped_for_a_while_and_nothing_is_lost() -> Result<()> {
     load.finish_unharmed().map(drop)
 }
 
+#[test]
+fn relayed_connections_outlive_restarts_and_a_stop_of_the_agents_unit() -> Result<()> {
+    let relayed = Relayed::new("")?;
+    relayed.machine.agent.restart()?;
+    // The next agent knows of them.
+    relayed.all_are()?;
+    relayed.machine.agent.stop()?;
+    relayed.server.signal(Signal::CONT)?;
+    let answers = answers(relayed.clients)?;
+    ensure!(answers == [2; CLIENTS], "others answer");
+    Ok(())
+}
+
+/// That the unit's settings are what saves them.
+#[test]
+fn with_systemds_defaults_relayed_connections_die_with_a_restart() -> Result<()> {
+    let relayed = Relayed::new("KillMode=control-group")?;
+    relayed.machine.agent.restart()?;
+    relayed.server.signal(Signal::CONT)?;
+    for client in relayed.clients {
+        ensure!(answers(vec![client]).is_err(), "answered by nobody");
+    }
+    Ok(())
+}
+
+/// Clients that are relayed to a server which has not answered yet, and is stopped.
+struct Relayed {
+    machine: Machine,
+    clients: Vec<TcpStream>,
+    server: Generation,
+}
+
+impl Relayed {
+    fn new(lines: &str) -> Result<Self> {
+        // Where the kernel moves what is queued, little is left to be relayed.
+        let exec = "ExecStart=\nExecStart=/usr/bin/synflip agent --no-migration";
+        let machine = Machine::with_agent(&format!("{exec}\n{lines}"))?;
+        let adopted = |number: u32, args: &[&str]| -> Result<Generation> {
+            let server = machine.net.plain(&machine.net.spec(number, 1).args(args))?;
+            machine.adopt(server.pid(), &server.name)?;
+            Ok(server)
+        };
+        let old = adopted(1, &["--stop-accepting"])?;
+        let clients = machine.net.clients(CLIENTS)?;
+        let server = adopted(2, &[])?;
+        server.signal(Signal::STOP)?;
+        old.kill()?;
+        let relayed = Self {
+            machine,
+            clients,
+            server,
+        };
+        relayed.all_are()?;
+        Ok(relayed)
+    }
+
+    fn all_are(&self) -> Result<()> {
+        // The process may be that of another test, and have counted before.
+        let is_so = |service: &ServiceStatus| service.relayed.open == CLIENTS as u64;
+        self.machine.until("all are relayed", is_so).map(drop)
+    }
+}
+
 /// Waits until a new agent has all that the one before had.
 fn is_back(machine: &Machine) -> Result<()> {
     machine.until("the service is back, and its server", |service| {
@@ -93,5 +162,6 @@ const LOAD: Mode = Mode::Open {
     max_in_flight: 500,
 };
 const RESTARTS: usize = 3;
+const CLIENTS: usize = 20;
 /// Of each server.
 const LISTENERS: u32 = 2;

@@ -5,6 +5,7 @@
 //! slow.
 
 mod flip;
+mod interval;
 mod measure;
 mod memory;
 mod run_time;
@@ -29,11 +30,11 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// steering: pairs of runs
-    #[arg(long, default_value_t = 6, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pairs: u32,
-    /// steering: length of a run
-    #[arg(long, default_value_t = 3, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=60))]
-    seconds: u32,
+    /// steering: length of a run, in milliseconds
+    #[arg(long, default_value_t = 500, value_name = "MS", value_parser = clap::value_parser!(u32).range(50..=60_000))]
+    millis: u32,
     /// flip: flips of each kind
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     flips: u32,
@@ -86,7 +87,7 @@ fn measure_all(args: &Args, screen: &mut Screen, interrupt: &Interrupt) -> Resul
     };
     screen.line(&format!("Linux {}", document.kernel))?;
     if wanted(Name::Steering) {
-        let length = Duration::from_secs(args.seconds.into());
+        let length = Duration::from_millis(args.millis.into());
         // Both sides alike, so that other programs of the host matter less.
         let result = first(|| steering::measure(args.pairs, length, screen, interrupt))?;
         screen.write(&result.describe())?;

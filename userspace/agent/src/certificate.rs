@@ -1,102 +1,58 @@
 //! The record of one drain, and the certificate made from it.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
-use synflip_plan::{GenerationId, Pending, ProcessId, Slot, Steps};
+use synflip_plan::Reading;
+use synflip_types::{Endpoint, GenerationId, Slot};
 use synflip_wire::{Certificate, Committed, DrainEnd, DrainStep, ListenerDrain};
 
-/// First and longest time between two readings. The first finds what ends by itself within a
-/// round trip; the longest is what a drain that waits for a retransmission costs.
-const FIRST: Duration = Duration::from_millis(2);
-const LONGEST: Duration = Duration::from_millis(100);
-
-/// A peer that waits for the drain.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiter {
-    pub(crate) peer: ProcessId,
-    pub(crate) deadline: Instant,
-}
-
-/// The drain of one generation after one flip.
+/// What was seen of a drain that somebody waits for.
 #[derive(Debug)]
-pub(crate) struct Drain {
-    pub(crate) generation: GenerationId,
-    pub(crate) keep: bool,
-    pub(crate) waiter: Option<Waiter>,
-    pub(crate) next: Instant,
+pub(crate) struct DrainRecord {
+    /// None if there was nobody to flip away from.
+    pub(crate) generation: Option<GenerationId>,
     flip: Committed,
     since: Instant,
-    interval: Duration,
-    listeners: BTreeMap<Slot, (SocketAddr, Steps)>,
-    /// Whether the program was attached before the last reading, and nothing was pending since.
-    pub(crate) attached: bool,
-    /// Whether nothing is pending, and nothing can come any more.
-    pub(crate) is_over: bool,
+    listeners: BTreeMap<Slot, (Endpoint, Steps)>,
 }
 
-impl Drain {
+impl DrainRecord {
     pub(crate) fn new(
-        generation: GenerationId,
+        generation: Option<GenerationId>,
         flip: Committed,
-        keep: bool,
-        waiter: Option<Waiter>,
-        listeners: impl IntoIterator<Item = (Slot, SocketAddr)>,
+        listeners: impl IntoIterator<Item = (Slot, Endpoint)>,
     ) -> Self {
-        let since = Instant::now();
         let listeners = listeners
             .into_iter()
-            .map(|(slot, address)| (slot, (address, Steps::default())))
+            .map(|(slot, endpoint)| (slot, (endpoint, Steps::default())))
             .collect();
         Self {
             generation,
-            keep,
-            waiter,
-            next: since,
             flip,
-            since,
-            interval: FIRST,
+            since: Instant::now(),
             listeners,
-            attached: false,
-            is_over: false,
         }
     }
 
-    /// Adds a reading of one listener; true if a connection has come to one that was empty.
-    pub(crate) fn read(&mut self, slot: Slot, pending: Pending) -> bool {
+    /// Adds what a look has shown, as far as it is of these listeners.
+    pub(crate) fn add(&mut self, readings: &[(Slot, Reading)]) {
         let after_ms = self.elapsed_ms();
-        let Some((_, steps)) = self.listeners.get_mut(&slot) else {
-            return false;
-        };
-        let was_empty = steps.empty_after_ms().is_some();
-        steps.push(after_ms, pending);
-        was_empty && pending.queued > 0
+        for (slot, reading) in readings {
+            if let Some((_, steps)) = self.listeners.get_mut(slot)
+                && *reading != Reading::Unknown
+            {
+                steps.push(DrainStep {
+                    after_ms,
+                    queued: reading.queued().into(),
+                    half_open: reading.half_open().into(),
+                });
+            }
+        }
     }
 
-    /// Plans the next reading.
-    pub(crate) fn again(&mut self, now: Instant) {
-        self.next = now + self.interval;
-        self.interval = (self.interval * 3 / 2).min(LONGEST);
-    }
-
-    /// Plans it as soon as possible.
-    pub(crate) fn again_soon(&mut self, now: Instant) {
-        self.next = now + FIRST;
-    }
-
-    /// The listeners that were watched from the commit on.
-    pub(crate) fn slots(&self) -> Vec<Slot> {
-        self.listeners.keys().copied().collect()
-    }
-
-    /// Whether every listener was empty at the last reading.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.listeners
-            .values()
-            .all(|(_, steps)| steps.empty_after_ms().is_some())
+    /// A listener has been closed: nothing is pending where nothing is.
+    pub(crate) fn closed(&mut self, slot: Slot) {
+        self.add(&[(slot, Reading::Gone)]);
     }
 
     /// What is pending on all listeners together, by their last readings.
@@ -105,23 +61,13 @@ impl Drain {
             after_ms: self.elapsed_ms(),
             ..DrainStep::default()
         };
-        for (_, steps) in self.listeners.values() {
-            if let Some((_, pending)) = steps.readings().last() {
-                total.queued += u64::from(pending.queued);
-                total.half_open += u64::from(pending.half_open());
-            }
-        }
-        total
-    }
-
-    /// What was pending on all listeners together at the first reading after the commit.
-    pub(crate) fn at_commit(&self) -> DrainStep {
-        let mut total = DrainStep::default();
-        for (_, steps) in self.listeners.values() {
-            if let Some((_, pending)) = steps.readings().first() {
-                total.queued += u64::from(pending.queued);
-                total.half_open += u64::from(pending.half_open());
-            }
+        for step in self
+            .listeners
+            .values()
+            .filter_map(|(_, steps)| steps.kept.last())
+        {
+            total.queued += step.queued;
+            total.half_open += step.half_open;
         }
         total
     }
@@ -131,7 +77,7 @@ impl Drain {
         let empty = self
             .listeners
             .values()
-            .map(|(_, steps)| steps.empty_after_ms());
+            .map(|(_, steps)| steps.empty_after_ms);
         let all_empty: Option<Vec<u64>> = empty.collect();
         Certificate {
             flip: self.flip.clone(),
@@ -140,11 +86,11 @@ impl Drain {
             listeners: self
                 .listeners
                 .iter()
-                .map(|(slot, (address, steps))| ListenerDrain {
+                .map(|(slot, (endpoint, steps))| ListenerDrain {
                     slot: *slot,
-                    address: *address,
-                    steps: steps.readings().iter().map(step).collect(),
-                    empty_after_ms: steps.empty_after_ms(),
+                    endpoint: *endpoint,
+                    steps: steps.kept.clone(),
+                    empty_after_ms: steps.empty_after_ms,
                 })
                 .collect(),
         }
@@ -155,10 +101,75 @@ impl Drain {
     }
 }
 
-fn step((after_ms, pending): &(u64, Pending)) -> DrainStep {
-    DrainStep {
-        after_ms: *after_ms,
-        queued: u64::from(pending.queued),
-        half_open: u64::from(pending.half_open()),
+/// The readings of one listener: each that differed from the one before.
+#[derive(Debug, Default)]
+struct Steps {
+    kept: Vec<DrainStep>,
+    /// Since when nothing is pending.
+    empty_after_ms: Option<u64>,
+}
+
+impl Steps {
+    /// Readings kept: the first ones, and always the last.
+    const KEPT: usize = 12;
+
+    fn push(&mut self, step: DrainStep) {
+        if step.is_empty() {
+            self.empty_after_ms.get_or_insert(step.after_ms);
+        } else {
+            self.empty_after_ms = None;
+        }
+        let same =
+            |last: &DrainStep| (last.queued, last.half_open) == (step.queued, step.half_open);
+        if self.kept.last().is_some_and(same) {
+            return;
+        }
+        if self.kept.len() == Self::KEPT {
+            self.kept.pop();
+        }
+        self.kept.push(step);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(after_ms: u64, queued: u64) -> DrainStep {
+        DrainStep {
+            after_ms,
+            queued,
+            half_open: 0,
+        }
+    }
+
+    #[test]
+    fn steps_keep_changes_the_first_and_the_last() {
+        let mut steps = Steps::default();
+        for (at, queued) in [(0, 40), (1, 40), (2, 39)] {
+            steps.push(step(at, queued));
+        }
+        assert_eq!(steps.kept, [step(0, 40), step(2, 39)]);
+        for (at, queued) in (3..).zip((0..39).rev()) {
+            steps.push(step(at, queued));
+        }
+        assert_eq!(steps.kept.len(), Steps::KEPT);
+        assert_eq!(steps.kept.last(), Some(&step(41, 0)));
+        assert_eq!(steps.empty_after_ms, Some(41));
+    }
+
+    #[test]
+    fn what_comes_again_makes_it_not_empty() {
+        let mut steps = Steps::default();
+        for (at, queued, empty) in [
+            (0, 1, None),
+            (5, 0, Some(5)),
+            (9, 0, Some(5)),
+            (12, 2, None),
+            (20, 0, Some(20)),
+        ] {
+            steps.push(step(at, queued));
+            assert_eq!(steps.empty_after_ms, empty, "at {at}");
+        }
     }
 }

@@ -13,6 +13,8 @@ use rustix::{
     net::{SocketFlags, accept_with},
 };
 use socket2::{Domain, Protocol, SockRef, Type};
+use synflip_plan::Group;
+use synflip_types::{Cookie, Endpoint};
 use synflip_wire::{ErrorCode, Refusal};
 
 use crate::sys;
@@ -24,21 +26,11 @@ pub(crate) struct Custody {
     /// The address it is bound to.
     pub(crate) address: SocketAddr,
     /// What makes it a member of its reuseport group.
-    pub(crate) identity: Identity,
+    pub(crate) group: Group,
     /// Its socket cookie.
-    pub(crate) cookie: u64,
+    pub(crate) cookie: Cookie,
     /// Its inode.
     pub(crate) inode: u64,
-}
-
-/// Listeners share a reuseport group if they agree in all of this besides the address
-/// (`inet_reuseport_add_sock`, 5.10 to 7.3).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) uid: u32,
-    pub(crate) netns: u64,
-    pub(crate) only_v6: bool,
-    pub(crate) device: Option<Vec<u8>>,
 }
 
 impl Custody {
@@ -109,7 +101,8 @@ impl Custody {
         let netns_inode = fstat(&netns)
             .map_err(|e| unknown("its network namespace is unknown", &e))?
             .st_ino;
-        let identity = Identity {
+        let group = Group {
+            endpoint: Endpoint::tcp(address),
             uid: stat.st_uid,
             netns: netns_inode,
             only_v6: domain == Domain::IPV6
@@ -123,45 +116,26 @@ impl Custody {
         let cookie = socket
             .cookie()
             .map_err(|e| unknown("its cookie is unknown", &e))?;
+        let cookie = Cookie(cookie);
         let inode = stat.st_ino;
         let custody = Self {
             fd,
             address,
-            identity,
+            group,
             cookie,
             inode,
         };
         Ok((custody, netns))
     }
 
-    /// Why it cannot be in one reuseport group with a sibling of the same address.
-    pub(crate) fn differs_from(&self, sibling: &Self) -> Option<Refusal> {
-        let address = self.address;
-        let (mine, theirs) = (&self.identity, &sibling.identity);
-        let text = if mine.netns != theirs.netns {
-            "it is in another network namespace than this service's listeners; give the service \
-             there another name"
-                .to_owned()
-        } else if mine.uid != theirs.uid {
-            format!(
-                "its socket belongs to uid {}, its siblings' to uid {}, and the kernel keeps \
-                 those apart; run both generations as one user (not DynamicUser=), or fchown the \
-                 socket before listen()",
-                mine.uid, theirs.uid
-            )
-        } else if address != sibling.address {
-            return None;
-        } else if mine.only_v6 != theirs.only_v6 {
-            "it differs from its siblings in IPV6_V6ONLY; set both alike before bind()".to_owned()
-        } else if mine.device != theirs.device {
-            "it is bound to another device than its siblings (SO_BINDTODEVICE)".to_owned()
-        } else {
-            return None;
-        };
-        Some(Refusal::new(
-            ErrorCode::BadListener,
-            format!("{address}: {text}"),
-        ))
+    /// Takes a listener that an earlier agent had taken.
+    ///
+    /// # Errors
+    /// If it does not listen any more, or cannot be inspected.
+    pub(crate) fn of(fd: OwnedFd) -> std::io::Result<(Self, OwnedFd)> {
+        let address = SockRef::from(&fd).local_addr()?.as_socket();
+        let address = address.ok_or_else(|| std::io::Error::other("it has no IP address"))?;
+        Self::take(fd, address).map_err(std::io::Error::other)
     }
 
     /// Its TCP_DEFER_ACCEPT, in seconds as the kernel rounds them.

@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use synflip_bpf::{BpfError, Privilege};
-use synflip_plan::PlanError;
+use synflip_plan::{HostError, PlanError};
 use synflip_wire::{ErrorCode, Refusal};
 
 /// A reason for the agent to end.
@@ -18,6 +18,18 @@ pub enum AgentError {
     Privilege {
         /// Which.
         missing: Privilege,
+    },
+    /// A task has ended that never should.
+    #[error("a part of the agent has ended: {task}")]
+    TaskEnded {
+        /// Which, and how.
+        task: String,
+    },
+    /// A service's thread has ended.
+    #[error("{service}: the thread that works for it has ended")]
+    ThreadEnded {
+        /// The service.
+        service: String,
     },
     /// The kernel refused something at the start.
     #[error(transparent)]
@@ -66,6 +78,18 @@ impl AgentError {
     }
 }
 
+/// Why a registration is not admitted, or a change not allowed, for the peer that asked.
+pub(crate) fn not_admitted(error: &HostError) -> Refusal {
+    let code = match error {
+        HostError::NotOwner { .. } => ErrorCode::NotAllowed,
+        HostError::TooManyServices { .. } | HostError::TooManyOfUid { .. } => {
+            ErrorCode::LimitReached
+        }
+        _ => ErrorCode::BadListener,
+    };
+    Refusal::new(code, error.to_string())
+}
+
 /// The text of an error and of what caused it.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -96,8 +120,13 @@ pub(crate) fn planned(service: &str, error: &PlanError) -> Refusal {
         PlanError::StillWorking { .. } => ErrorCode::StillWorking,
         PlanError::StillDraining { .. } => ErrorCode::StillDraining,
         PlanError::GenerationClosed { .. } => ErrorCode::GenerationClosed,
-        PlanError::RegisteredAlready { .. } => ErrorCode::BadListener,
-        PlanError::TooManyEndpoints | PlanError::TooManyListeners { .. } => ErrorCode::LimitReached,
+        PlanError::RegisteredAlready { .. } | PlanError::OfTwoGenerations { .. } => {
+            ErrorCode::BadListener
+        }
+        PlanError::TooManyEndpoints
+        | PlanError::TooManyListeners { .. }
+        | PlanError::TooManyGenerations { .. } => ErrorCode::LimitReached,
+        PlanError::Kernel { .. } => ErrorCode::Kernel,
         _ => ErrorCode::BadMessage,
     };
     Refusal::new(code, format!("{service}: {error}"))

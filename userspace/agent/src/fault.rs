@@ -13,105 +13,54 @@ use std::{
 };
 
 use rustix::process::{Signal, getpid, kill_process};
-use synflip_wire::{Event, Reply};
+use synflip_plan::EffectKind;
+use synflip_wire::Reply;
 
-/// Declares the points once, with their names.
-macro_rules! points {
-    ($($(#[$doc:meta])* $point:ident = $name:literal,)*) => {
-        /// A point in the agent's work, in the order of a service's life.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Point {
-            $($(#[$doc])* $point,)*
-        }
-
-        impl Point {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$point,)*];
-
-            /// Its name on the command line.
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$point => $name,)*
-                }
-            }
-        }
-    };
-}
-
-points! {
-    /// A service's pins have been opened after a restart and its dead slots emptied.
-    Recovering = "recovering",
-    /// A service has been taken up after a restart; no process is back.
-    Restored = "restored",
-    /// The listeners of a registration have come and passed inspection; none is in a slot.
-    ListenersTaken = "listeners-taken",
-    /// A new service's maps are made and pinned; no listener is in them.
-    ServiceFounded = "service-founded",
-    /// A listener is in its slot, and nothing says whose it is.
-    SlotFilled = "slot-filled",
-    /// The note beside the slot is written.
-    NoteWritten = "note-written",
-    /// The program is on a listener's reuseport group.
-    Attached = "attached",
-    /// systemd has been given a listener.
-    Stored = "stored",
-    /// A process's listeners are all in place, and it has not been told.
-    Registered = "registered",
-    /// A process has said that it is ready, and has no answer.
-    ReadyNoted = "ready-noted",
-    /// A flip has been agreed to; the kernel knows nothing of it.
-    FlipBegun = "flip-begun",
-    /// The old generation's listeners are noted as leaving; the kernel knows nothing of it.
-    DepartureNoted = "departure-noted",
-    /// The new slot table is filled; its slots have not been verified.
-    TableFilled = "table-filled",
+/// A point in the agent's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Point {
+    /// A service's pins have been opened after a restart.
+    Recovering,
+    /// A service has been taken up after a restart; nothing has been done for it.
+    Restored,
+    /// The listeners of a registration have come and passed inspection; nothing is decided.
+    ListenersTaken,
+    /// A new slot table is filled; its slots have not been verified.
+    TableFilled,
     /// Its slots are verified; the kernel still follows the old one.
-    BeforePublish = "before-publish",
-    /// The kernel follows the new one, and a grace period has passed; nobody has been told.
-    AfterPublish = "after-publish",
-    /// The commit is in the agent's books, and nowhere else.
-    CommitRecorded = "commit-recorded",
-    /// The old generation's listeners have been prepared for the drain, its processes told.
-    DrainBegun = "drain-begun",
-    /// The operator has been told that the flip has committed.
-    OperatorTold = "operator-told",
-    /// What is pending on an old listener has been read, in the middle of looking at all of them.
-    ReadingQueues = "reading-queues",
-    /// Nothing is pending on the old generation, and nobody has been told.
-    Drained = "drained",
-    /// A process has been told that it may close.
-    ServerTold = "server-told",
-    /// A generation has been retired, which is noted; nobody has been told.
-    Retired = "retired",
-    /// The death of a process, or its leaving, has been noticed.
-    ProcessGone = "process-gone",
-    /// A dead process's queue is about to be lent to a process that can accept from it.
-    BeforeLending = "before-lending",
-    /// It has been sent to that process, which has not said that nothing is left on it.
-    Lent = "lent",
-    /// The process has said so.
-    GivenBack = "given-back",
-    /// A listener that nobody needs is about to be closed; it is in its slot.
-    BeforeClose = "before-close",
-    /// It is out of its slot, and open.
-    SlotEmptied = "slot-emptied",
-    /// It is closed; systemd may have it.
-    AfterClose = "after-close",
-    /// systemd has been told to close it.
-    StoreForgotten = "store-forgotten",
-    /// A drained listener has been noted as a tombstone.
-    Buried = "buried",
-    /// A service is over; its pins are there.
-    BeforeUnpin = "before-unpin",
+    TableVerified,
+    /// An effect has been decided on, and those before it are done.
+    Before(EffectKind),
+    /// It is done; a message has been written to the peer.
+    After(EffectKind),
 }
 
 impl Point {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        // These two change nothing outside the agent.
+        let kinds = EffectKind::ALL
+            .iter()
+            .filter(|kind| !matches!(kind, EffectKind::Wake | EffectKind::Record));
+        [
+            Self::Recovering,
+            Self::Restored,
+            Self::ListenersTaken,
+            Self::TableFilled,
+            Self::TableVerified,
+        ]
+        .into_iter()
+        .chain(kinds.flat_map(|kind| [Self::Before(*kind), Self::After(*kind)]))
+    }
+
     /// The point that has been reached when a message has been written to a peer.
     pub(crate) const fn sent(reply: &Reply) -> Option<Self> {
         match reply {
-            Reply::Committed(_) => Some(Self::OperatorTold),
-            Reply::Event(Event::Drained | Event::Retired) => Some(Self::ServerTold),
-            Reply::Queue { .. } => Some(Self::Lent),
+            Reply::Registered { .. } | Reply::Committed(_) | Reply::Drained(_) | Reply::Done => {
+                Some(Self::After(EffectKind::Answer))
+            }
+            Reply::Event(_) => Some(Self::After(EffectKind::Tell)),
+            Reply::Queue { .. } => Some(Self::After(EffectKind::Lend)),
             _ => None,
         }
     }
@@ -119,7 +68,16 @@ impl Point {
 
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+        let name = match self {
+            Self::Recovering => "recovering".into(),
+            Self::Restored => "restored".into(),
+            Self::ListenersTaken => "listeners-taken".into(),
+            Self::TableFilled => "table-filled".into(),
+            Self::TableVerified => "table-verified".into(),
+            Self::Before(kind) => format!("before-{}", kind.as_str()),
+            Self::After(kind) => format!("after-{}", kind.as_str()),
+        };
+        f.pad(&name)
     }
 }
 
@@ -152,14 +110,14 @@ impl FromStr for DieAt {
             Some((name, nth)) => (name, nth.parse().map_err(|_not_one| no())?),
             None => (text, NonZeroU32::MIN),
         };
-        let point = Point::ALL.iter().find(|point| point.as_str() == name);
-        let point = *point.ok_or_else(no)?;
+        let point = Point::all().find(|point| point.to_string() == name);
+        let point = point.ok_or_else(no)?;
         Ok(Self { point, nth })
     }
 }
 
 fn names() -> String {
-    let names: Vec<_> = Point::ALL.iter().map(|point| point.as_str()).collect();
+    let names: Vec<_> = Point::all().map(|point| point.to_string()).collect();
     names.join(", ")
 }
 
@@ -209,14 +167,21 @@ mod tests {
 
     #[test]
     fn a_point_is_found_by_its_name() {
-        for point in Point::ALL {
-            let die_at: DieAt = point.as_str().parse().unwrap();
-            assert_eq!((die_at.point, die_at.nth.get()), (*point, 1));
+        for point in Point::all() {
+            let die_at: DieAt = point.to_string().parse().unwrap();
+            assert_eq!((die_at.point, die_at.nth.get()), (point, 1));
             let die_at: DieAt = format!("{point}:7").parse().unwrap();
-            assert_eq!((die_at.point, die_at.nth.get()), (*point, 7));
+            assert_eq!((die_at.point, die_at.nth.get()), (point, 7));
             assert_eq!(die_at.to_string().parse::<DieAt>().unwrap(), die_at);
         }
-        for bad in ["", "nowhere", "drained:0", "drained:x", "drained:1:1"] {
+        for bad in [
+            "",
+            "nowhere",
+            "after-read:0",
+            "after-read:x",
+            "after-read:1:1",
+            "before-wake",
+        ] {
             let error = bad.parse::<DieAt>().unwrap_err();
             assert!(error.to_string().contains("before-publish"), "{error}");
         }
@@ -224,11 +189,12 @@ mod tests {
 
     #[test]
     fn other_points_are_passed() {
-        let faults = Faults::new(Some("drained:2".parse().unwrap()));
-        faults.reach(Point::Drained);
-        for point in Point::ALL.iter().filter(|point| **point != Point::Drained) {
-            faults.reach(*point);
+        let point = Point::After(EffectKind::Read);
+        let faults = Faults::new(Some("after-read:2".parse().unwrap()));
+        faults.reach(point);
+        for other in Point::all().filter(|other| *other != point) {
+            faults.reach(other);
         }
-        Faults::default().reach(Point::Drained);
+        Faults::default().reach(point);
     }
 }

@@ -11,11 +11,12 @@ use std::{
 
 use sd_notify::NotifyState;
 use socket2::SockRef;
+use synflip_types::Cookie;
 
 use crate::{custody::Custody, sys};
 
 /// What systemd has kept, by socket cookie.
-pub(crate) type Kept = HashMap<u64, OwnedFd>;
+pub(crate) type Kept = HashMap<Cookie, OwnedFd>;
 
 /// Gives systemd a duplicate of a listener.
 pub(crate) fn keep(listener: &Custody) {
@@ -30,7 +31,7 @@ pub(crate) fn keep(listener: &Custody) {
 }
 
 /// Has systemd close its duplicate.
-pub(crate) fn forget(cookie: u64) {
+pub(crate) fn forget(cookie: Cookie) {
     let name = name(cookie);
     report(sd_notify::notify(&[
         NotifyState::FdStoreRemove,
@@ -44,13 +45,13 @@ pub(crate) fn take_back() -> Kept {
     for fd in sys::systemd_fds() {
         // What is no socket was not put there by an agent.
         if let Ok(cookie) = SockRef::from(&fd).cookie() {
-            kept.insert(cookie, fd);
+            kept.insert(Cookie(cookie), fd);
         }
     }
     kept
 }
 
-fn name(cookie: u64) -> String {
+fn name(cookie: Cookie) -> String {
     format!("listener-{cookie}")
 }
 

@@ -4,32 +4,30 @@
 //!
 //! [`run`] is the daemon, [`doctor::examine`] is what it checks at its start.
 //!
-//! One task owns all state (`registry`); connections (`server`) and the blocking table swap
-//! talk to it by messages. What may happen to a service is decided in `synflip-plan`; what
-//! happens in the kernel is done by `synflip-bpf`; this crate is between the two.
+//! One task (`registry`) tells the machines of `synflip-plan`, which decide, what happens, and has
+//! done what they want: a thread for each service (`effects`) carries it out, with `synflip-bpf`
+//! for the kernel's part. Connections (`server`, `connection`) talk to the task by messages.
 
-mod adoption;
+mod backoff;
 mod certificate;
-mod closing;
 mod config;
 mod connection;
 mod custody;
 pub mod doctor;
-mod drain;
+mod effects;
 mod error;
 mod fault;
 mod fdstore;
-mod flip;
-mod handover;
+mod fetch;
+mod follow;
+mod inspect;
 mod limits;
 mod metrics;
 mod netns;
-mod notes;
 mod peers;
 mod process;
 mod queues;
 mod recovery;
-mod registration;
 mod registry;
 mod relay;
 mod requests;
@@ -39,7 +37,7 @@ mod service;
 mod status;
 mod sys;
 mod timeline;
-mod upkeep;
+mod watchdog;
 
 pub use config::Config;
 pub use error::AgentError;

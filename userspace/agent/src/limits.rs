@@ -8,6 +8,9 @@ pub(crate) const CONNECTIONS: usize = 1024;
 /// Services.
 pub(crate) const SERVICES: usize = 64;
 
+/// Services of one user who is not root.
+pub(crate) const SERVICES_OF_UID: usize = 16;
+
 /// Generations of a service at one time, those included that are still closing.
 pub(crate) const GENERATIONS: usize = 64;
 
@@ -18,10 +21,7 @@ pub(crate) const OUTBOX: usize = 256;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Entries of a service's timeline.
-pub(crate) const TIMELINE: usize = 128;
+pub(crate) const TIMELINE: usize = synflip_abi::MAX_MOMENTS as usize;
 
 /// Connections to the metrics address at one time.
 pub(crate) const SCRAPES: usize = 16;
-
-/// Connections that the agent relays at one time.
-pub(crate) const RELAYED: usize = 1024;

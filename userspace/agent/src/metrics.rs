@@ -16,13 +16,14 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-use synflip_wire::Status;
+use synflip_relay::Counts;
+use synflip_wire::{Name, Status};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, mpsc, oneshot},
 };
 
-use crate::{AgentError, limits, registry::Message};
+use crate::{AgentError, limits, registry::Message, relay::Figures};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -45,6 +46,12 @@ struct OutcomeLabels {
     outcome: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RelayLabels {
+    service: String,
+    to: String,
+}
+
 /// Opens the metrics address.
 pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, AgentError> {
     TcpListener::bind(address)
@@ -52,8 +59,15 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, AgentErro
         .map_err(AgentError::io("listening on the metrics address"))
 }
 
-/// Answers scrapes for as long as the agent runs.
-pub(crate) async fn serve(listener: TcpListener, messages: mpsc::Sender<Message>) {
+/// Answers scrapes for as long as the agent runs, if there is an address for them.
+pub(crate) async fn serve(
+    listener: Option<TcpListener>,
+    messages: mpsc::Sender<Message>,
+    relayed: Figures,
+) {
+    let Some(listener) = listener else {
+        return std::future::pending().await;
+    };
     let places = Arc::new(Semaphore::new(limits::SCRAPES));
     // With all places taken the rest wait in the accept queue.
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
@@ -61,11 +75,11 @@ pub(crate) async fn serve(listener: TcpListener, messages: mpsc::Sender<Message>
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let messages = messages.clone();
+        let (messages, relayed) = (messages.clone(), relayed.clone());
         tokio::spawn(async move {
             let answer = service_fn(|request| {
                 let found = request.method() == Method::GET && request.uri().path() == "/metrics";
-                respond(found, messages.clone())
+                respond(found, messages.clone(), relayed.clone())
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -83,11 +97,15 @@ pub(crate) async fn serve(listener: TcpListener, messages: mpsc::Sender<Message>
 async fn respond(
     found: bool,
     messages: mpsc::Sender<Message>,
+    relayed: Figures,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (answer, status) = oneshot::channel();
     let asked = found && messages.send(Message::Scrape { answer }).await.is_ok();
     let text = if asked {
-        status.await.ok().and_then(|status| render(&status))
+        status
+            .await
+            .ok()
+            .and_then(|status| render(&status, |service| relayed.counts(service)))
     } else {
         None
     };
@@ -104,8 +122,8 @@ async fn respond(
     Ok(response)
 }
 
-/// The status in the OpenMetrics text format.
-fn render(status: &Status) -> Option<String> {
+/// The status in the OpenMetrics text format, and what has been relayed.
+fn render(status: &Status, relayed: impl Fn(&Name) -> Counts) -> Option<String> {
     let mut registry = Registry::with_prefix("synflip");
     let flips = Family::<ServiceLabels, Counter>::default();
     let listeners = Family::<GenerationLabels, Gauge>::default();
@@ -125,20 +143,51 @@ fn render(status: &Status) -> Option<String> {
         "Runs of the BPF program by outcome; fell_back should stay 0",
         runs.clone(),
     );
+    let relayed_open = Family::<ServiceLabels, Gauge>::default();
+    let relayed_total = Family::<ServiceLabels, Counter>::default();
+    let relayed_bytes = Family::<RelayLabels, Counter>::default();
+    registry.register(
+        "relayed_open",
+        "Connections that the relay process carries",
+        relayed_open.clone(),
+    );
+    registry.register(
+        "relayed",
+        "Connections that a relay process has been given",
+        relayed_total.clone(),
+    );
+    registry.register(
+        "relayed_bytes",
+        "Bytes of these, by whom they were meant for",
+        relayed_bytes.clone(),
+    );
     for service in &status.services {
         let name = service.name.to_string();
         flips
             .get_or_create(&ServiceLabels {
                 service: name.clone(),
             })
-            .inc_by(service.epoch);
+            .inc_by(service.epoch.0);
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let labels = ServiceLabels {
+            service: name.clone(),
+        };
+        let counts = relayed(&service.name);
+        relayed_open.get_or_create(&labels).set(number(counts.open));
+        relayed_total.get_or_create(&labels).inc_by(counts.total);
+        for (to, bytes) in [("server", counts.to_server), ("client", counts.to_client)] {
+            let labels = RelayLabels {
+                service: name.clone(),
+                to: to.into(),
+            };
+            relayed_bytes.get_or_create(&labels).inc_by(bytes);
+        }
         for generation in &service.generations {
             let labels = GenerationLabels {
                 service: name.clone(),
                 generation: generation.name.to_string(),
                 phase: generation.phase.as_str().into(),
             };
-            let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
             let its = &generation.listeners;
             listeners
                 .get_or_create(&labels)
@@ -157,7 +206,7 @@ fn render(status: &Status) -> Option<String> {
             ] {
                 let labels = OutcomeLabels {
                     service: name.clone(),
-                    endpoint: endpoint.address.to_string(),
+                    endpoint: endpoint.endpoint.address().to_string(),
                     outcome: outcome.into(),
                 };
                 runs.get_or_create(&labels).inc_by(count);
@@ -170,14 +219,14 @@ fn render(status: &Status) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use synflip_wire::{AgentStatus, EndpointStatus, ServiceStatus};
+    use synflip_wire::{AgentStatus, EndpointStatus, Epoch, RelayStatus, ServiceStatus};
 
     use super::*;
 
     #[test]
     fn each_run_is_in_exactly_one_outcome() {
         let endpoint = EndpointStatus {
-            address: "[::]:443".parse().unwrap(),
+            endpoint: "tcp/[::]:443".parse().unwrap(),
             runs: 10,
             selected: 7,
             migrated: 2,
@@ -188,12 +237,14 @@ mod tests {
         let service = ServiceStatus {
             name: "web".parse().unwrap(),
             owner_uid: 0,
-            epoch: 3,
+            epoch: Epoch(3),
             working: None,
             previous: None,
             endpoints: vec![endpoint],
             generations: vec![],
+            hold: None,
             timeline: vec![],
+            relayed: RelayStatus { open: 1, total: 2 },
         };
         let agent = AgentStatus {
             version: String::new(),
@@ -202,11 +253,25 @@ mod tests {
             kernel: String::new(),
             migration: true,
         };
-        let text = render(&Status {
+        let status = Status {
             agent,
             services: vec![service],
-        })
-        .unwrap();
+        };
+        let counts = Counts {
+            open: 1,
+            total: 2,
+            to_server: 30,
+            to_client: 40,
+        };
+        let text = render(&status, |_| counts).unwrap();
+        for line in [
+            "synflip_relayed_open{service=\"web\"} 1\n",
+            "synflip_relayed_total{service=\"web\"} 2\n",
+            "synflip_relayed_bytes_total{service=\"web\",to=\"server\"} 30\n",
+            "synflip_relayed_bytes_total{service=\"web\",to=\"client\"} 40\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
         assert!(
             text.contains("synflip_flips_total{service=\"web\"} 3\n"),
             "{text}"

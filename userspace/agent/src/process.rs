@@ -40,6 +40,11 @@ impl Process {
             && Self::read(self.pid).is_ok_and(|started| started != Some(self.started))
     }
 
+    /// Whether its number is one of this agent's PID namespace.
+    pub(crate) fn is_here(self) -> bool {
+        self.pid != 0 && own_namespace().is_ok_and(|own| own == self.namespace)
+    }
+
     /// When the process with this number started; none if there is none, or it has ended and
     /// waits for its parent.
     fn read(pid: u32) -> io::Result<Option<u64>> {

@@ -1,32 +1,35 @@
 //! Taking up what an earlier agent has left in the kernel.
+//!
+//! What has become of it is decided by the machine (`synflip_plan::Service::recovered`); here it is
+//! found: notes, sockets, descriptors that systemd has kept, and processes that live.
 
 use std::{
+    collections::{BTreeMap, HashMap},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
-use synflip_abi::{MAX_ENDPOINTS, MAX_SLOTS, Member as Note, MemberState};
-use synflip_bpf::{BpfError, Publisher, Steering, leftovers, remove_pins, service_dir, services};
-use synflip_plan::{GenerationId, Left, Phase, Slot, Table};
-use synflip_wire::{Committed, Event, Name};
+use synflip_abi::{MAX_ENDPOINTS, Member, MemberState};
+use synflip_bpf::{
+    BpfError, CarriedOver, Found, Publisher, Steering, carry_over, leftovers, remove_pins, services,
+};
+use synflip_plan::{Left, Note, NoteState, ProcessId, Rules, Table};
+use synflip_types::{Cookie, Endpoint, EndpointId, Epoch, GenerationId, Name, Slot};
 
 use crate::{
-    AgentError,
-    certificate::Drain,
+    AgentError, Config,
     custody::Custody,
+    effects::{Executor, Task, Worker},
     error::chain,
     fault::Point,
     fdstore::{self, Kept},
+    follow, peers,
     process::Process,
-    registry::{Context, Registry},
-    requests::open_tables,
+    registry::Registry,
     selftest,
-    service::Service,
-    timeline::unix_ms,
+    service::{Service, moment},
+    timeline::Timeline,
 };
-
-/// Time between two looks at listeners whose processes have not come back.
-const AGAIN: Duration = Duration::from_secs(1);
 
 impl Registry {
     /// Takes up every service that has pins and a listener that is still open; removes the pins
@@ -34,15 +37,16 @@ impl Registry {
     ///
     /// Nothing changes for new connections: the kernel has gone on steering, and does.
     pub(crate) fn recover(&mut self, mut kept: Kept) -> Result<(), AgentError> {
+        self.carry_over();
         clean_up(&self.config.bpffs);
-        for name in services(&self.config.bpffs)? {
-            if selftest::is_under_way(&name) {
+        for Found { pins, service } in services(&self.config.bpffs)? {
+            let service = service.unwrap_or_default();
+            if selftest::is_under_way(&service) {
                 continue;
             }
-            let dir = service_dir(&self.config.bpffs, &name);
-            match name.parse() {
-                Ok(name) if dir.is_dir() => self.take_up(&name, dir, &mut kept)?,
-                _ => discard(&dir, "not a service's"),
+            match service.parse() {
+                Ok(name) => self.take_up(&name, pins, &mut kept)?,
+                Err(_) => discard(&pins, "not a service's"),
             }
         }
         // No pin knows these any more.
@@ -50,12 +54,24 @@ impl Registry {
         Ok(())
     }
 
+    /// Makes services that an agent of version 2 has left this version's.
+    fn carry_over(&self) {
+        let Config { bpffs, object, .. } = &self.config;
+        for (pins, done) in carry_over(bpffs, object, self.setting.variant) {
+            match done {
+                Ok(CarriedOver {
+                    service, listeners, ..
+                }) => tracing::info!(%service, listeners, "carried over from version 2"),
+                Err(error) => {
+                    tracing::warn!("{} is not carried over: {}", pins.display(), chain(&error));
+                }
+            }
+        }
+    }
+
     fn take_up(&mut self, name: &Name, dir: PathBuf, kept: &mut Kept) -> Result<(), AgentError> {
-        let opened = Steering::open(
-            dir.clone(),
-            self.config.object.clone(),
-            self.context.variant,
-        );
+        let setting = self.setting.clone();
+        let opened = Steering::open(dir.clone(), setting.object.clone(), setting.variant);
         let (mut steering, publisher) = match opened {
             Ok(opened) => opened,
             Err(error @ BpfError::Foreign { .. }) => {
@@ -64,26 +80,136 @@ impl Registry {
             }
             Err(error) => return Err(error.into()),
         };
-        let left = listeners(&mut steering, kept)?;
-        self.context.faults.reach(Point::Recovering);
-        let Some((_, first)) = left.first() else {
+        let members = open_listeners(&mut steering, kept)?;
+        setting.faults.reach(Point::Recovering);
+        let Some(owner_uid) = members.values().next().map(|member| member.owner_uid) else {
             steering.unpin()?;
             tracing::info!(service = %name, "pins removed: no listener of it is open");
             return Ok(());
         };
-        let mut service = Service::new(
-            name.clone(),
-            first.owner_uid,
-            steering,
-            publisher,
-            self.context.faults.clone(),
-        );
-        service.restore(&left)?;
-        service.resume_custody(&left, kept);
-        self.context.faults.reach(Point::Restored);
+        let published = published(&publisher)?;
+        let timeline = Timeline::of(&steering.timeline()?);
+        let slots = steering.slots()?;
+        let kernel = (steering, publisher);
+        let mut executor =
+            Executor::taken_up(name.clone(), owner_uid, setting, kernel, members.clone());
+        let mut processes = Processes::default();
+        let mut groups = Vec::new();
+        let mut left = Vec::new();
+        for (slot, member) in &members {
+            let custody = kept.remove(&Cookie(member.cookie)).map(Custody::of);
+            let is_kept = match custody {
+                Some(Ok((listener, netns))) => {
+                    groups.push(listener.group.clone());
+                    executor.take_back(*slot, listener, &netns);
+                    true
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(service = %name, "kept by systemd: {error}");
+                    false
+                }
+                None => false,
+            };
+            let process = processes.find(member);
+            if let Some(note) = note(member, process) {
+                left.push(Left {
+                    slot: *slot,
+                    note,
+                    lives: process.is_some_and(|process| processes.lives(process)),
+                    kept: is_kept,
+                });
+            }
+        }
+        self.host.take(name, owner_uid, groups);
+        let worker = Worker::start(executor).map_err(AgentError::io("starting a thread"))?;
+        for (process, identity, pidfd) in processes.living {
+            let watched = pidfd
+                .try_clone()
+                .map_err(AgentError::io("following a process"))?;
+            follow::until_it_ends(watched, process, self.setting.messages.clone());
+            worker.give(Task::Followed {
+                process,
+                identity,
+                pidfd,
+            });
+        }
+        let now = moment(self.started);
+        let rules = Rules {
+            slots,
+            ..self.rules
+        };
+        let (machine, effects) = synflip_plan::Service::recovered(rules, published, &left, now);
+        let mut service = Service::new(name.clone(), machine, worker, self.started);
+        service.timeline = timeline;
+        self.setting.faults.reach(Point::Restored);
+        let listeners = left.len();
+        tracing::info!(service = %name, listeners, "taken up where it was left");
+        service.carry_out(effects, &self.peers);
         self.services.insert(name.clone(), service);
         Ok(())
     }
+}
+
+/// The processes that notes name.
+#[derive(Default)]
+struct Processes {
+    known: HashMap<(u32, u32, u64), Option<ProcessId>>,
+    living: Vec<(ProcessId, Process, OwnedFd)>,
+}
+
+impl Processes {
+    /// The number of the process that a note names; none if it has certainly ended.
+    fn find(&mut self, member: &Member) -> Option<ProcessId> {
+        let process = Process {
+            pid: member.pid,
+            namespace: member.pid_namespace,
+            started: member.started,
+        };
+        let living = &mut self.living;
+        let key = (process.pid, process.namespace, process.started);
+        *self.known.entry(key).or_insert_with(|| {
+            if process.has_ended() {
+                return None;
+            }
+            let id = peers::new_id();
+            if let Some(pidfd) = follow::open(process) {
+                living.push((id, process, pidfd));
+            }
+            Some(id)
+        })
+    }
+
+    fn lives(&self, process: ProcessId) -> bool {
+        self.living.iter().any(|(id, ..)| *id == process)
+    }
+}
+
+/// What the machine is told of a note.
+fn note(member: &Member, process: Option<ProcessId>) -> Option<Note> {
+    let epoch = Epoch(member.left_at.into());
+    Some(Note {
+        cookie: Cookie(member.cookie),
+        endpoint: EndpointId(member.endpoint),
+        address: Endpoint::tcp(member.address),
+        generation: GenerationId(member.generation),
+        name: member.name()?.parse().ok()?,
+        state: match member.state {
+            MemberState::Registered => NoteState::Registered,
+            MemberState::Kept => NoteState::Kept(epoch),
+            MemberState::Leaving => NoteState::Leaving(epoch),
+            MemberState::Tombstone => NoteState::Tombstone,
+        },
+        ready: member.later[Member::FLAGS] & Member::READY != 0,
+        adopted: member.later[Member::FLAGS] & Member::ADOPTED != 0,
+        process,
+    })
+}
+
+fn published(publisher: &Publisher) -> Result<Option<Table>, BpfError> {
+    Ok(publisher
+        .published()?
+        .as_deref()
+        .and_then(Table::from_words))
 }
 
 /// Removes what agents of other versions have left and nobody needs.
@@ -117,148 +243,24 @@ fn discard(pins: &Path, why: &str) {
 /// The noted listeners that are still open; other slots are emptied.
 ///
 /// A tombstone is one only as long as somebody holds it open.
-fn listeners(steering: &mut Steering, kept: &Kept) -> Result<Vec<(Slot, Note)>, BpfError> {
-    let mut left = Vec::new();
-    for slot in 0..MAX_SLOTS {
+fn open_listeners(
+    steering: &mut Steering,
+    kept: &Kept,
+) -> Result<BTreeMap<Slot, Member>, BpfError> {
+    let mut open = BTreeMap::new();
+    for slot in 0..steering.slots()? {
         match steering.member(slot)? {
             (Some(note), Some(cookie))
                 if note.cookie == cookie
                     && note.endpoint < MAX_ENDPOINTS
-                    && (note.state != MemberState::Tombstone || kept.contains_key(&cookie)) =>
+                    && (note.state != MemberState::Tombstone
+                        || kept.contains_key(&Cookie(cookie))) =>
             {
-                left.push((slot, note));
+                open.insert(Slot(slot), note);
             }
             (None, None) => {}
             _ => steering.clear(slot)?,
         }
     }
-    Ok(left)
-}
-
-impl Service {
-    /// Makes the plan what it was, and goes on with its drains.
-    fn restore(&mut self, notes: &[(Slot, Note)]) -> Result<(), BpfError> {
-        let left: Vec<Left> = notes
-            .iter()
-            .map(|(slot, note)| Left {
-                slot: *slot,
-                cookie: note.cookie,
-                endpoint: note.endpoint,
-                address: note.address,
-                generation: GenerationId(note.generation),
-                name: note.name().unwrap_or_default().to_owned(),
-                left_at: matches!(note.state, MemberState::Kept | MemberState::Leaving)
-                    .then_some(note.left_at),
-                keep: note.state == MemberState::Kept,
-                tombstone: note.state == MemberState::Tombstone,
-            })
-            .collect();
-        let published = self.publisher.as_ref().map(Publisher::published);
-        let published = published.transpose()?.flatten().and_then(Table::from_words);
-        self.plan = synflip_plan::Service::restored(published, &left);
-        self.resume_drains(&left);
-        let listeners = left.len();
-        tracing::info!(service = %self.name, listeners, "taken up where it was left");
-        Ok(())
-    }
-
-    /// Takes the listeners that systemd has kept back into custody.
-    fn resume_custody(&mut self, notes: &[(Slot, Note)], kept: &mut Kept) {
-        for (slot, note) in notes {
-            let Some(fd) = kept.remove(&note.cookie) else {
-                continue;
-            };
-            let (listener, netns) = match Custody::take(fd, note.address) {
-                Ok(taken) => taken,
-                Err(refusal) => {
-                    tracing::warn!(service = %self.name, "kept by systemd: {refusal}");
-                    continue;
-                }
-            };
-            if self.tables.is_none() {
-                self.tables = open_tables(&self.name, &netns).ok();
-            }
-            self.custody.insert(*slot, listener);
-            self.prepare(*slot);
-        }
-    }
-
-    /// Goes on with the drains that were under way.
-    fn resume_drains(&mut self, left: &[Left]) {
-        let Some(working) = self.plan.working() else {
-            return;
-        };
-        let draining: Vec<GenerationId> = self
-            .plan
-            .generations()
-            .iter()
-            .filter(|generation| generation.phase == Phase::Draining)
-            .map(|generation| generation.id)
-            .collect();
-        for id in draining {
-            let its = || left.iter().filter(|listener| listener.generation == id);
-            let flip = Committed {
-                service: self.name.clone(),
-                from: Some(self.generation_name(id)),
-                to: self.generation_name(working),
-                epoch: self.plan.epoch(),
-                listeners: 0,
-                commit_ms: 0.0,
-                committed_at_ms: unix_ms(),
-            };
-            let keep = its().any(|listener| listener.keep);
-            let listeners = its().map(|listener| (listener.slot, listener.address));
-            self.drains
-                .push(Drain::new(id, flip, keep, None, listeners));
-        }
-    }
-
-    /// Whether the process that has registered a listener has certainly ended.
-    fn has_ended(&self, slot: Slot) -> bool {
-        let process = self.noted(slot).map(|note| Process {
-            pid: note.pid,
-            namespace: note.pid_namespace,
-            started: note.started,
-        });
-        process.is_some_and(Process::has_ended)
-    }
-
-    /// Tells a process that has come back what has become of its generation.
-    pub(crate) fn greet(&self, id: GenerationId, context: &mut Context) {
-        let event = match self.plan.generation(id).map(|generation| generation.phase) {
-            Some(Phase::Working) => Event::Working,
-            Some(Phase::Draining) => Event::Draining,
-            Some(Phase::Standby) => Event::Standby,
-            Some(Phase::Drained) => Event::Drained,
-            Some(Phase::Registered | Phase::Ready) | None => return,
-        };
-        self.tell(id, event, context);
-    }
-
-    /// Looks whether the listeners whose processes have not come back are still open.
-    ///
-    /// One that this agent holds is open in any case: its process has the hold time to come back,
-    /// unless it has ended.
-    pub(crate) fn watch_absent(&mut self, now: Instant, hold: Duration) {
-        if self.absent_again.is_some_and(|again| again > now) {
-            return;
-        }
-        self.absent_again = None;
-        let held_long_enough = now.duration_since(self.since) >= hold;
-        for member in self.plan.absent() {
-            if self.custody.contains_key(&member.slot)
-                && (held_long_enough || self.has_ended(member.slot))
-            {
-                self.plan.lose(member.slot);
-                continue;
-            }
-            match self.steering.member(member.slot) {
-                Ok((_, Some(cookie))) if cookie == member.cookie => {
-                    self.absent_again = Some(now + AGAIN);
-                }
-                Ok(_) => self.plan.lose(member.slot),
-                Err(error) => tracing::warn!(service = %self.name, "{}", chain(&error)),
-            }
-        }
-    }
+    Ok(open)
 }

@@ -1,24 +1,35 @@
-//! The single owner of all state: peers, services, and what is due when.
+//! The loop that decides: peers, services, and what is due when.
+//!
+//! Nothing in here blocks: what may is done by the services' threads (`effects`) and by the
+//! runtime's blocking ones, and comes back as a message.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, time::Instant};
+use std::{
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
 
-use synflip_bpf::{BpfError, Published, Publisher, Variant};
-use synflip_plan::{Change, ProcessId};
-use synflip_wire::{Name, Reply, Request, Status};
+use synflip_bpf::Variant;
+use synflip_plan::{Asker, Departure, Host, Input, ProcessId, Quotas, Rules};
+use synflip_wire::{Name, Refusal, Register, Reply, Request, Status};
 use tokio::{
     sync::{mpsc, oneshot},
     time,
 };
 
 use crate::{
-    Config,
+    AgentError, Config,
+    effects::Setting,
     fault::{Faults, Point},
-    peers::{Outgoing, Peer, Peers},
+    inspect::Inspected,
+    limits,
+    peers::{Outbox, Outgoing, Peer, Peers},
+    relay::Relay,
     service::Service,
-    status,
+    watchdog::Watchdog,
 };
 
-/// What the owner of the state is told.
+/// What the loop is told.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// A peer has connected.
@@ -30,46 +41,56 @@ pub(crate) enum Message {
     },
     /// It asks for something.
     Request {
-        peer: ProcessId,
+        by: Asker,
         request: Request,
         fds: Vec<OwnedFd>,
-        /// Dropped once the request has been handled: only then the peer's next one is read.
+        /// Dropped once the request has been taken up: only then the peer's next one is read.
         turn: oneshot::Sender<()>,
     },
-    /// Its connection has ended.
-    Gone { peer: ProcessId },
-    /// A table has been published, or was refused.
-    Published {
-        service: Name,
-        publisher: Publisher,
-        change: Change,
-        result: Result<Published, BpfError>,
+    /// The descriptors of a registration have been looked at.
+    Inspected {
+        by: Asker,
+        register: Register,
+        result: Result<Inspected, Refusal>,
+        turn: oneshot::Sender<()>,
     },
+    /// Its connection has ended, or the process that it stands for.
+    Gone { peer: ProcessId },
+    /// It does not read what it is sent.
+    Deaf { peer: ProcessId },
+    /// A service's thread has done something.
+    Report { service: Name, report: Report },
     /// Somebody scrapes the metrics.
     Scrape { answer: oneshot::Sender<Status> },
     /// The agent is to end.
     Stop,
 }
 
-/// What services need besides themselves.
+/// What a service's thread reports.
 #[derive(Debug)]
-pub(crate) struct Context {
-    pub(crate) peers: Peers,
-    pub(crate) messages: mpsc::Sender<Message>,
-    pub(crate) variant: Variant,
-    /// Whether what is queued on a listener moves when it is closed, and wakes whom it comes to.
-    pub(crate) migrates: bool,
-    pub(crate) tombstones: bool,
-    pub(crate) faults: Faults,
+pub(crate) enum Report {
+    /// A fact for the machine.
+    Input(Input),
+    /// The kernel follows the table that was to be published; this long it took.
+    Published { took: Duration },
+    /// The service's pins are gone, and the thread with them.
+    Ended,
 }
 
 /// All state of the agent.
 #[derive(Debug)]
 pub(crate) struct Registry {
     pub(crate) config: Config,
+    pub(crate) host: Host,
     pub(crate) services: BTreeMap<Name, Service>,
-    pub(crate) context: Context,
+    pub(crate) peers: Peers,
+    pub(crate) setting: Setting,
+    pub(crate) rules: Rules,
+    pub(crate) started: Instant,
     pub(crate) started_at_ms: u64,
+    /// Registrations for services that are ending.
+    postponed: Vec<Message>,
+    watchdog: Watchdog,
 }
 
 impl Registry {
@@ -78,47 +99,72 @@ impl Registry {
         variant: Variant,
         migrates: bool,
         messages: mpsc::Sender<Message>,
+        relay: Relay,
     ) -> Self {
-        let tombstones = config.tombstones;
-        let faults = Faults::new(config.die_at);
+        let rules = Rules {
+            hold: u64::try_from(config.hold.as_millis()).unwrap_or(u64::MAX),
+            migrates,
+            tombstones: config.tombstones,
+            generations: limits::GENERATIONS,
+            ..Rules::default()
+        };
+        let setting = Setting {
+            bpffs: config.bpffs.clone(),
+            object: config.object.clone(),
+            variant,
+            faults: Faults::new(config.die_at),
+            relay,
+            messages,
+        };
         Self {
+            host: Host::new(Quotas {
+                services: limits::SERVICES,
+                services_of_uid: limits::SERVICES_OF_UID,
+            }),
             config,
             services: BTreeMap::new(),
-            context: Context {
-                peers: Peers::default(),
-                messages,
-                variant,
-                migrates,
-                tombstones,
-                faults,
-            },
+            peers: Peers::default(),
+            setting,
+            rules,
+            started: Instant::now(),
             started_at_ms: crate::timeline::unix_ms(),
+            postponed: Vec::new(),
+            watchdog: Watchdog::new(),
         }
     }
 
     /// Handles messages until it is told to stop.
-    pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
-        // What was taken up may have been abandoned: nobody need say anything for that to be seen.
-        self.settle(Instant::now());
+    ///
+    /// # Errors
+    /// When a service's thread has ended though it should not.
+    pub(crate) async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Message>,
+    ) -> Result<(), AgentError> {
         loop {
             // Nothing is due while nothing drains: an idle agent sleeps.
-            let due = self.next_due();
-            let message = match due {
+            let message = match self.next_due() {
                 Some(due) => time::timeout_at(due.into(), inbox.recv()).await,
                 None => Ok(inbox.recv().await),
             };
             match message {
                 Ok(Some(Message::Stop) | None) => break,
-                Ok(Some(message)) => self.handle(message),
+                Ok(Some(message)) => self.handle(message)?,
                 Err(_elapsed) => {}
             }
-            self.settle(Instant::now());
+            self.keep_time()?;
+            self.watchdog.alive();
         }
         let services = self.services.len();
+        // What has been decided is done; a table that is being published is still published.
+        drop(inbox);
+        let workers = self.services.into_values().map(|service| service.worker);
+        workers.for_each(crate::effects::Worker::finish);
         tracing::info!(services, "stopping; the kernel goes on steering");
+        Ok(())
     }
 
-    fn handle(&mut self, message: Message) {
+    fn handle(&mut self, message: Message) -> Result<(), AgentError> {
         match message {
             Message::Connected {
                 peer,
@@ -126,72 +172,154 @@ impl Registry {
                 pid,
                 outbox,
             } => {
-                let outbox = Some(outbox);
-                self.context.peers.0.insert(
+                let outbox = Some(Outbox {
                     peer,
-                    Peer {
-                        uid,
-                        pid,
-                        outbox,
-                        member_of: None,
-                    },
-                );
+                    messages: outbox,
+                });
+                let peer_state = Peer {
+                    uid,
+                    pid,
+                    outbox,
+                    member_of: None,
+                };
+                self.peers.0.insert(peer, peer_state);
             }
             Message::Request {
-                peer,
+                by,
                 request,
                 fds,
-                turn: _turn,
-            } => match self.request(peer, request, fds) {
-                Ok(Some(reply)) => self.context.peers.send(peer, reply),
-                Ok(None) => {}
-                Err(refusal) => {
-                    tracing::debug!(code = ?refusal.code, "refused: {refusal}");
-                    self.context.peers.send(peer, Reply::Refused(refusal));
-                }
-            },
-            Message::Gone { peer } => {
-                self.leave(peer, false);
-                self.context.peers.0.remove(&peer);
-            }
-            Message::Published {
-                service,
-                publisher,
-                change,
-                result,
+                turn,
             } => {
-                if let Some(service) = self.services.get_mut(&service) {
-                    service.published(publisher, &change, result, &mut self.context);
+                if let Err(refusal) = self.request(by, request, fds, turn)? {
+                    tracing::debug!(code = ?refusal.code, "refused: {refusal}");
+                    self.peers.answer(by, Reply::Refused(refusal));
                 }
             }
-            Message::Scrape { answer } => match status::of(self, None) {
-                // Whoever asked may have gone away.
-                Ok(status) => drop(answer.send(status)),
-                Err(refusal) => tracing::warn!("metrics: {refusal}"),
-            },
+            Message::Inspected {
+                by,
+                register,
+                result,
+                turn,
+            } => {
+                if self
+                    .services
+                    .get(&register.service)
+                    .is_some_and(|s| s.machine.is_over())
+                {
+                    self.postponed.push(Message::Inspected {
+                        by,
+                        register,
+                        result,
+                        turn,
+                    });
+                    return Ok(());
+                }
+                self.setting.faults.reach(Point::ListenersTaken);
+                let registered = match result {
+                    Ok(inspected) => self.register(by, register, inspected)?,
+                    Err(refusal) => Err(refusal),
+                };
+                if let Err(refusal) = registered {
+                    self.peers.answer(by, Reply::Refused(refusal));
+                }
+                drop(turn);
+            }
+            Message::Gone { peer } => {
+                self.leave(peer, Departure::Died)?;
+                self.peers.0.remove(&peer);
+            }
+            Message::Deaf { peer } => self.peers.disconnect(peer),
+            Message::Report { service, report } => self.reported(&service, report)?,
+            Message::Scrape { answer } => self.scraped(answer),
             Message::Stop => {}
+        }
+        Ok(())
+    }
+
+    fn reported(&mut self, name: &Name, report: Report) -> Result<(), AgentError> {
+        let Some(service) = self.services.get_mut(name) else {
+            return Ok(());
+        };
+        let done = match report {
+            Report::Input(input) => service.on(input, &self.peers),
+            Report::Published { took } => service.published(took, &self.peers),
+            Report::Ended => {
+                if let Some(service) = self.services.remove(name) {
+                    service.worker.finish();
+                }
+                self.host.remove(name);
+                for message in std::mem::take(&mut self.postponed) {
+                    self.handle(message)?;
+                }
+                return Ok(());
+            }
+        };
+        self.settled(name, done)
+    }
+
+    /// Tells a service's machine a fact.
+    pub(crate) fn tell_machine(&mut self, name: &Name, input: Input) -> Result<(), AgentError> {
+        let done = match self.services.get_mut(name) {
+            Some(service) => service.on(input, &self.peers),
+            None => true,
+        };
+        self.settled(name, done)
+    }
+
+    /// Gives up groups that a service has no listener in any more.
+    fn settled(&mut self, name: &Name, done: bool) -> Result<(), AgentError> {
+        let Some(service) = self.services.get(name) else {
+            return Ok(());
+        };
+        if !done && !service.machine.is_over() {
+            let service = name.to_string();
+            return Err(AgentError::ThreadEnded { service });
+        }
+        let places = service.machine.places();
+        self.host.release(name, |endpoint| {
+            places.values().any(|place| place.address == endpoint)
+        });
+        Ok(())
+    }
+
+    /// A peer no longer accepts for the service it had joined.
+    pub(crate) fn leave(&mut self, process: ProcessId, how: Departure) -> Result<(), AgentError> {
+        let service = self
+            .peers
+            .get(process)
+            .and_then(|peer| peer.member_of.clone());
+        match service {
+            Some((service, _)) => self.tell_machine(&service, Input::Left { process, how }),
+            // One that an earlier agent knew belongs to whichever service has it.
+            None => {
+                let has = |service: &&Service| service.machine.processes().contains_key(&process);
+                let names: Vec<Name> = self
+                    .services
+                    .values()
+                    .filter(has)
+                    .map(|s| s.name.clone())
+                    .collect();
+                names
+                    .iter()
+                    .try_for_each(|name| self.tell_machine(name, Input::Left { process, how }))
+            }
         }
     }
 
-    /// Does what follows from what has happened.
-    fn settle(&mut self, now: Instant) {
-        for service in self.services.values_mut() {
-            service.settle(now, self.config.hold, &mut self.context);
+    fn keep_time(&mut self) -> Result<(), AgentError> {
+        let now = Instant::now();
+        let is_due = |service: &&mut Service| service.wake.is_some_and(|wake| wake <= now);
+        let mut due = Vec::new();
+        for service in self.services.values_mut().filter(is_due) {
+            service.wake = None;
+            due.push(service.name.clone());
         }
-        for (name, service) in self.services.extract_if(.., |_, service| service.is_over()) {
-            self.context.faults.reach(Point::BeforeUnpin);
-            match service.steering.unpin() {
-                Ok(()) => tracing::info!(service = %name, "service over"),
-                Err(error) => tracing::warn!(service = %name, "{error}"),
-            }
-        }
+        due.iter()
+            .try_for_each(|name| self.tell_machine(name, Input::Time))
     }
 
     fn next_due(&self) -> Option<Instant> {
-        let hold = self.config.hold;
-        self.services
-            .values()
-            .filter_map(|service| service.next_due(hold))
-            .min()
+        let wakes = self.services.values().filter_map(|service| service.wake);
+        wakes.chain(self.watchdog.due()).min()
     }
 }

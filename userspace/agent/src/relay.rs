@@ -1,108 +1,222 @@
 //! Relaying: connections that nobody is left to accept, for servers that cannot be handed any.
 //!
-//! The agent accepts such a connection, opens one of its own to the same address, which the
-//! program steers to the working generation, and copies until both ends are done. The server sees
-//! the agent's address instead of the client's, and the connection lives no longer than the
-//! agent: the last resort, for what is left on one listener.
+//! The agent accepts such a connection, opens a socket beside it, and gives both to the relay
+//! process (`synflip-relay`), which connects that socket to the same address, where the program
+//! steers it to the working generation, and copies until both ends are done. The server sees the
+//! relay's address instead of the client's: the last resort, for what is left on one listener.
+//!
+//! Where a connection is, whoever dies: in the accept queue, then in the agent for the moment
+//! between `accept` and `sendmsg`, then in the queue of the process's socket or in the process,
+//! and there it does not need the agent. [`keeper`] finds the process, or starts it.
+
+mod keeper;
+mod process;
 
 use std::{
+    collections::BTreeMap,
     io,
-    net::SocketAddr,
     os::fd::{AsFd as _, OwnedFd},
-    sync::Arc,
-    time::Duration,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use synflip_plan::{ProcessId, Slot};
-use tokio::{
-    io::copy_bidirectional,
-    net::{TcpSocket, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use socket2::{Domain, Protocol, Socket, Type};
+use synflip_relay::{Counts, Line, Order};
+use synflip_wire::Name;
+use tokio::sync::{Notify, mpsc, watch};
 
-use crate::{custody::Custody, limits, netns, service::Service, sys};
+use crate::{backoff::Backoff, custody::Custody, netns, sys};
 
-/// How long the working generation may take to answer a SYN: longer than two retransmissions.
-const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
+/// Services that a process may tell of: more than it counts, and than there are at one time.
+const SERVICES: usize = 4096;
 
-/// Room for the connections that are being relayed.
-#[derive(Debug)]
-pub(crate) struct Relays(Arc<Semaphore>);
-
-impl Default for Relays {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(limits::RELAYED)))
-    }
+/// What the agent hands to the relay process, and what it knows of it; each service's thread has a
+/// copy.
+#[derive(Clone, Debug)]
+pub(crate) struct Relay {
+    known: Figures,
+    /// Told that a process is needed.
+    wanted: Arc<Notify>,
+    /// Connections that could not be sent: the process has just died.
+    unsent: mpsc::UnboundedSender<Handoff>,
+    /// Since taking a connection has failed.
+    backoff: Backoff,
+    not_before: Option<Instant>,
 }
 
-impl Service {
-    /// Relays what is queued on a listener that nobody serves, if the working generation has
-    /// listeners at its address.
-    pub(crate) fn relay(&self, slot: Slot) {
-        let listener = self.custody.get(&slot);
-        let endpoint = listener.and_then(|listener| self.endpoint(listener.address));
-        let working = self.plan.working().and_then(|id| self.plan.generation(id));
-        let mut members = working.into_iter().flat_map(|working| &working.members);
-        // One that has yet to come back to a new agent can be handed the connections then.
-        let answers = members.any(|member| {
-            Some(member.endpoint) == endpoint
-                && member.ready
-                && member.served
-                && member.process != ProcessId::ABSENT
-        });
-        if !answers {
-            return;
+/// What the relay process says that it carries, for all who want to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Figures(watch::Receiver<Known>);
+
+/// What is known of the relay process.
+#[derive(Debug, Default)]
+struct Known {
+    /// None while there is no process.
+    to: Option<Arc<Connected>>,
+    /// How many connections may have been sent in all.
+    may_send: u64,
+    counts: BTreeMap<Name, Counts>,
+    /// The sums of processes that have died while this agent lives.
+    past: BTreeMap<Name, Counts>,
+}
+
+/// A process that has said hello.
+#[derive(Debug)]
+struct Connected {
+    line: Line,
+    pid: u32,
+    places: u64,
+    sent: AtomicU64,
+}
+
+/// A connection in the agent's hands, and the socket for its way to the server.
+#[derive(Debug)]
+struct Handoff {
+    service: Name,
+    connection: OwnedFd,
+    beside: OwnedFd,
+}
+
+impl Relay {
+    /// The hand-off, and the task that keeps the process for it, which is to run as long as the
+    /// agent. The process's socket is beside the control socket `socket`.
+    pub(crate) fn new(socket: &Path) -> (Self, impl Future<Output = ()> + use<>) {
+        let mut path = socket.as_os_str().to_owned();
+        path.push(".relay");
+        let (known, figures) = watch::channel(Known::default());
+        let wanted = Arc::new(Notify::new());
+        let (unsent, left) = mpsc::unbounded_channel();
+        let relay = Self {
+            known: Figures(figures),
+            wanted: Arc::clone(&wanted),
+            unsent,
+            backoff: Backoff::default(),
+            not_before: None,
+        };
+        (relay, keeper::keep(path.into(), wanted, left, known))
+    }
+
+    /// Hands what is queued on a listener to the relay process, and returns how many connections
+    /// that were. Never blocks: what the process has no room for stays queued, and all of it while
+    /// there is no process yet; it is being started then.
+    ///
+    /// Only of a listener that no process serves.
+    pub(crate) fn take_queue(&mut self, service: &Name, listener: &Custody) -> usize {
+        if self.not_before.is_some_and(|time| Instant::now() < time) {
+            return 0;
         }
-        let mut relayed = 0;
-        while let Ok(place) = Arc::clone(&self.relays.0).try_acquire_owned() {
-            match self.custody.get(&slot).map(Custody::accept) {
-                Some(Ok(Some(connection))) => {
-                    relayed += 1;
-                    tokio::spawn(run(connection, place));
+        let mut taken = 0;
+        match self.take(service, listener, &mut taken) {
+            Ok(()) => {
+                self.backoff.succeeded();
+                self.not_before = None;
+            }
+            Err(error) => {
+                if !self.backoff.is_failing() {
+                    tracing::warn!(%service, "accepting what is left to relay it: {error}");
                 }
-                Some(Ok(None)) | None => break,
-                Some(Err(error)) => {
-                    tracing::warn!(service = %self.name, slot, "accepting what is left: {error}");
-                    break;
-                }
+                self.not_before = Some(Instant::now() + self.backoff.failed());
             }
         }
-        if relayed > 0 {
-            tracing::info!(service = %self.name, connections = relayed, "relaying");
+        taken
+    }
+
+    /// What has been relayed for a service.
+    pub(crate) fn counts(&self, service: &Name) -> Counts {
+        self.known.counts(service)
+    }
+
+    /// The counts, for whoever outlives a borrow of this.
+    pub(crate) fn figures(&self) -> Figures {
+        self.known.clone()
+    }
+
+    fn take(&self, service: &Name, listener: &Custody, taken: &mut usize) -> io::Result<()> {
+        let known = self.known.0.borrow();
+        let Some(to) = &known.to else {
+            self.wanted.notify_one();
+            return Ok(());
+        };
+        while to.sent.load(Ordering::Relaxed) < known.may_send && to.line.has_room()? {
+            // First, so that a connection which cannot be relayed is not accepted.
+            let beside = socket_beside(listener)?;
+            let Some(connection) = listener.accept()? else {
+                break;
+            };
+            let handoff = Handoff {
+                service: service.clone(),
+                connection,
+                beside,
+            };
+            *taken += 1;
+            if to.send(&handoff).is_err() {
+                // The keeper sends it to the next one; it lives as long as the agent.
+                drop(self.unsent.send(handoff));
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Figures {
+    /// What has been relayed for a service.
+    pub(crate) fn counts(&self, service: &Name) -> Counts {
+        let known = self.0.borrow();
+        let now = known.counts.get(service).copied().unwrap_or_default();
+        let past = known.past.get(service).copied().unwrap_or_default();
+        sum(past, now)
+    }
+}
+
+impl Known {
+    /// The process has gone, or nothing is heard of it any more.
+    fn ended(&mut self) {
+        self.to = None;
+        self.may_send = 0;
+        if self.past.len() > SERVICES {
+            self.past.clear();
+        }
+        for (service, counts) in std::mem::take(&mut self.counts) {
+            let past = self.past.entry(service).or_default();
+            *past = sum(*past, Counts { open: 0, ..counts });
         }
     }
 }
 
-/// Relays one connection to its end.
-async fn run(connection: OwnedFd, _place: OwnedSemaphorePermit) {
-    match relay(connection).await {
-        Ok((sent, received)) => tracing::debug!(sent, received, "relayed a connection"),
-        Err(error) => tracing::warn!("relaying a connection: {error}"),
+impl Connected {
+    /// Hands a connection over. Never blocks.
+    fn send(&self, handoff: &Handoff) -> io::Result<()> {
+        let order = Order::Carry {
+            service: handoff.service.clone(),
+        };
+        let fds = [handoff.connection.as_fd(), handoff.beside.as_fd()];
+        self.line.send(&order, &fds)?;
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 }
 
-async fn relay(connection: OwnedFd) -> io::Result<(u64, u64)> {
-    let (socket, to) = socket_beside(&connection)?;
-    let connection: std::net::TcpStream = connection.into();
-    connection.set_nonblocking(true)?;
-    let mut client = TcpStream::from_std(connection)?;
-    let connecting = TcpSocket::from_std_stream(socket.into()).connect(to);
-    let mut server = timeout(CONNECTS_WITHIN, connecting).await??;
-    copy_bidirectional(&mut client, &mut server).await
+/// An unconnected socket that can be connected to the listener's address: of its IP version, and in
+/// its network namespace.
+fn socket_beside(listener: &Custody) -> io::Result<OwnedFd> {
+    let namespace = sys::socket_netns(listener.as_fd())?;
+    let domain = Domain::for_address(listener.address);
+    let socket = netns::within(namespace.as_fd(), || {
+        Socket::new(domain, Type::STREAM, Some(Protocol::TCP))
+    })?;
+    Ok(socket.into())
 }
 
-/// A socket in the connection's network namespace, and the address that its client asked for.
-fn socket_beside(connection: &OwnedFd) -> io::Result<(Socket, SocketAddr)> {
-    let to = SockRef::from(connection).local_addr()?;
-    let to = to
-        .as_socket()
-        .ok_or_else(|| io::Error::other("a connection without an IP address"))?;
-    let namespace = sys::socket_netns(connection.as_fd())?;
-    let socket = netns::within(namespace.as_fd(), || {
-        Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))
-    })?;
-    socket.set_nonblocking(true)?;
-    Ok((socket, to))
+fn sum(a: Counts, b: Counts) -> Counts {
+    Counts {
+        open: a.open.saturating_add(b.open),
+        total: a.total.saturating_add(b.total),
+        to_server: a.to_server.saturating_add(b.to_server),
+        to_client: a.to_client.saturating_add(b.to_client),
+    }
 }

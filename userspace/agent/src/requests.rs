@@ -1,188 +1,251 @@
 //! What peers ask for, and whether they may.
 
-use std::{
-    os::fd::{AsFd as _, OwnedFd},
-    time::Duration,
-};
+use std::os::fd::OwnedFd;
 
-use synflip_bpf::{Steering, service_dir};
-use synflip_plan::ProcessId;
+use synflip_plan::{Asker, Departure, FlipRequest, Group, Input, Join, Target};
+use synflip_types::Cookie;
 use synflip_wire::{ErrorCode, Name, Refusal, Register, Reply, Request};
+use tokio::sync::oneshot;
 
 use crate::{
-    error::kernel, fault::Point, flip::Asked, limits, queues::ListenTables, registration::inspect,
-    registry::Registry, service::Service, status,
+    AgentError,
+    effects::{Executor, Task, Worker},
+    error::not_admitted,
+    follow,
+    inspect::{self, Inspected},
+    peers::{self, Peer},
+    registry::{Message, Registry},
+    service::Service,
 };
 
 impl Registry {
+    /// Takes up a request: `Ok(Ok)` if what is to be answered is, or will be.
     pub(crate) fn request(
         &mut self,
-        peer: ProcessId,
+        by: Asker,
         request: Request,
         fds: Vec<OwnedFd>,
-    ) -> Result<Option<Reply>, Refusal> {
+        turn: oneshot::Sender<()>,
+    ) -> Result<Result<(), Refusal>, AgentError> {
         match request {
-            Request::Register(register) => self.register(peer, register, fds).map(Some),
-            Request::Adopt(register) => self.adopt(peer, register, fds).map(Some),
-            Request::Ready => {
-                let (service, generation) = self.membership(peer)?;
-                if let Some(service) = self.services.get_mut(&service) {
-                    service.ready(peer, &generation);
+            Request::Register(register) => {
+                let pid = self.peers.get(by.process).map_or(0, |peer| peer.pid);
+                self.inspect(by, register, turn, move |register| {
+                    inspect::registration(&register.listeners, fds, pid)
+                });
+            }
+            Request::Adopt(register) => {
+                self.inspect(by, register, turn, move |register| {
+                    inspect::adoption(&register.listeners, fds)
+                });
+            }
+            Request::Ready => match self.member_of(by) {
+                Ok(service) => self.tell_machine(&service, Input::Ready { by })?,
+                Err(refusal) => return Ok(Err(refusal)),
+            },
+            Request::Closed => match self.member_of(by) {
+                Ok(_) => {
+                    self.leave(by.process, Departure::Closed)?;
+                    self.peers.answer(by, Reply::Done);
                 }
-                Ok(Some(Reply::Done))
-            }
-            Request::Closed => {
-                self.membership(peer)?;
-                self.leave(peer, true);
-                Ok(Some(Reply::Done))
-            }
-            Request::Emptied { ids } => {
-                let (service, _) = self.membership(peer)?;
-                if let Some(service) = self.services.get_mut(&service) {
-                    service.emptied(peer, &ids);
+                Err(refusal) => return Ok(Err(refusal)),
+            },
+            Request::Emptied { cookies } => match self.member_of(by) {
+                Ok(service) => {
+                    let listeners = cookies;
+                    let process = by.process;
+                    self.tell_machine(&service, Input::Emptied { process, listeners })?;
                 }
-                Ok(None)
-            }
-            Request::Status { service } => {
-                let status = status::of(self, service.as_ref())?;
-                Ok(Some(Reply::Status(status)))
-            }
+                Err(refusal) => return Ok(Err(refusal)),
+            },
+            Request::Status { service } => return Ok(self.status_for(by, service.as_ref(), turn)),
             Request::Flip {
                 service,
                 to,
                 if_epoch,
                 drain_ms,
                 keep,
-            } => {
-                let name = self.owned(peer, service)?;
-                let drain = Duration::from_millis(drain_ms);
-                let target = match to {
-                    synflip_wire::Target::Generation(name) => {
-                        synflip_plan::Target::Named(name.into())
-                    }
-                    synflip_wire::Target::Latest => synflip_plan::Target::Latest,
-                    synflip_wire::Target::Previous => synflip_plan::Target::Previous,
-                };
-                if let Some(service) = self.services.get_mut(&name) {
-                    let asked = Asked { peer, drain, keep };
-                    service.flip_for(target, if_epoch, asked, &self.context)?;
+            } => match self.owned(by, service) {
+                Ok(service) => {
+                    let request = FlipRequest {
+                        by,
+                        target: target(to),
+                        if_epoch,
+                        drain_ms,
+                        keep,
+                    };
+                    self.tell_machine(&service, Input::Flip(request))?;
                 }
-                Ok(None)
-            }
+                Err(refusal) => return Ok(Err(refusal)),
+            },
             Request::Retire {
                 service,
                 generation,
                 force,
-            } => {
-                let name = self.owned(peer, service)?;
-                if let Some(service) = self.services.get_mut(&name) {
-                    service.retire(&generation, force, &mut self.context)?;
+            } => match self.owned(by, service) {
+                Ok(service) => {
+                    let input = Input::Retire {
+                        by,
+                        generation,
+                        force,
+                    };
+                    self.tell_machine(&service, input)?;
                 }
-                Ok(Some(Reply::Done))
+                Err(refusal) => return Ok(Err(refusal)),
+            },
+            _ => {
+                let text = "this agent does not know that request";
+                return Ok(Err(Refusal::new(ErrorCode::UnknownRequest, text)));
             }
-            _ => Err(Refusal::new(
-                ErrorCode::BadMessage,
-                "this agent does not know that request",
-            )),
         }
+        Ok(Ok(()))
     }
 
+    /// Has descriptors looked at where blocking harms nobody.
+    fn inspect(
+        &self,
+        by: Asker,
+        register: Register,
+        turn: oneshot::Sender<()>,
+        inspect: impl FnOnce(&Register) -> Result<Inspected, Refusal> + Send + 'static,
+    ) {
+        let messages = self.setting.messages.clone();
+        tokio::task::spawn_blocking(move || {
+            let result = inspect(&register);
+            let inspected = Message::Inspected {
+                by,
+                register,
+                result,
+                turn,
+            };
+            // Without a receiver the agent is ending.
+            drop(messages.blocking_send(inspected));
+        });
+    }
+
+    /// Has a process join a service with listeners that have passed inspection.
     pub(crate) fn register(
         &mut self,
-        peer: ProcessId,
+        by: Asker,
         register: Register,
-        fds: Vec<OwnedFd>,
-    ) -> Result<Reply, Refusal> {
+        inspected: Inspected,
+    ) -> Result<Result<(), Refusal>, AgentError> {
         let Register {
             service: name,
             generation,
-            listeners,
+            ..
         } = register;
-        let bad = |text: String| Refusal::new(ErrorCode::BadMessage, text);
-        let uid = self
-            .context
-            .peers
-            .get(peer)
-            .map_or(u32::MAX, |peer| peer.uid);
-        let member_of = self
-            .context
-            .peers
-            .get(peer)
-            .and_then(|peer| peer.member_of.clone());
-        if let Some((service, joined)) = &member_of
-            && (*service != name || generation.as_ref().is_some_and(|asked| asked != joined))
-        {
-            let text = format!("this connection serves {joined} of {service}; open another one");
-            return Err(bad(text));
-        }
-        let generation = member_of.map(|(_, joined)| joined).or(generation);
-        let (listeners, netns) = inspect(&listeners, fds)?;
-        self.context.faults.reach(Point::ListenersTaken);
-        match self.services.get(&name) {
-            Some(service) if uid != service.owner_uid && uid != 0 => {
-                return Err(not_allowed(&name, uid, service.owner_uid));
-            }
-            Some(_) => {}
-            None => self.found(&name, uid)?,
-        }
-        let Some(service) = self.services.get_mut(&name) else {
-            return Err(bad(format!("{name} is gone")));
+        let Inspected {
+            listeners,
+            netns,
+            process: identity,
+            adopted,
+        } = inspected;
+        let uid = self.peers.uid(by.process);
+        let member_of = match &adopted {
+            Some(_) => None,
+            None => self
+                .peers
+                .get(by.process)
+                .and_then(|peer| peer.member_of.clone()),
         };
-        if service.tables.is_none() {
-            service.tables = Some(open_tables(&name, &netns)?);
+        if let Some((service, joined)) = &member_of
+            && (*service != name
+                || generation
+                    .as_ref()
+                    .is_some_and(|asked| Some(asked) != joined.as_ref()))
+        {
+            let joined = joined.as_ref().map_or("a generation", Name::as_str);
+            let text = format!("this connection serves {joined} of {service}; open another one");
+            return Ok(Err(Refusal::new(ErrorCode::BadMessage, text)));
         }
-        let joined = service.register(peer, generation.as_ref(), listeners, &mut self.context)?;
-        if let Some(peer) = self.context.peers.0.get_mut(&peer) {
-            peer.member_of = Some((name.clone(), joined.clone()));
+        let generation = member_of.and_then(|(_, joined)| joined).or(generation);
+        let groups: Vec<(Group, Cookie)> = listeners
+            .iter()
+            .map(|listener| (listener.group.clone(), listener.cookie))
+            .collect();
+        if let Err(error) = self.host.admit(&name, uid, &groups) {
+            return Ok(Err(not_admitted(&error)));
         }
-        Ok(Reply::Registered {
-            service: name,
-            generation: joined,
-        })
+        if !self.services.contains_key(&name)
+            && let Err(refusal) = self.found(&name, uid)
+        {
+            return Ok(Err(refusal));
+        }
+        let keys = groups
+            .iter()
+            .map(|(group, cookie)| (group.endpoint, *cookie))
+            .collect();
+        self.host
+            .take(&name, uid, groups.into_iter().map(|(group, _)| group));
+
+        let talks = adopted.is_none();
+        let process = if talks { by.process } else { peers::new_id() };
+        if let Some(pidfd) = adopted {
+            let peer = Peer {
+                uid,
+                pid: identity.pid,
+                outbox: None,
+                member_of: None,
+            };
+            self.peers.0.insert(process, peer);
+            follow::until_it_ends(pidfd, process, self.setting.messages.clone());
+        }
+        if let Some(peer) = self.peers.0.get_mut(&process) {
+            peer.member_of = Some((name.clone(), generation.clone()));
+        }
+        let input = Input::Join(Join {
+            by: Asker {
+                process,
+                request: by.request,
+            },
+            answer: by,
+            name: generation,
+            listeners: keys,
+            talks,
+        });
+        if let Some(service) = self.services.get(&name) {
+            service.worker.give(Task::Incoming {
+                process,
+                identity,
+                listeners,
+                netns,
+            });
+        }
+        self.tell_machine(&name, input)?;
+        self.name_generation(&name, process);
+        Ok(Ok(()))
+    }
+
+    /// Remembers which generation a peer has joined, if the machine has named it.
+    fn name_generation(&mut self, name: &Name, process: synflip_plan::ProcessId) {
+        let Some(service) = self.services.get(name) else {
+            return;
+        };
+        let joined = service.machine.processes().get(&process);
+        let joined = joined.map(|process| service.generation_name(process.generation));
+        if let Some(peer) = self.peers.0.get_mut(&process) {
+            peer.member_of = joined.map(|joined| (name.clone(), Some(joined)));
+        }
     }
 
     /// Makes a service; its owner is whoever registers first.
     fn found(&mut self, name: &Name, uid: u32) -> Result<(), Refusal> {
-        if self.services.len() >= limits::SERVICES {
-            let text = format!(
-                "this agent has {} services, and takes no more",
-                limits::SERVICES
-            );
-            return Err(Refusal::new(ErrorCode::LimitReached, text));
-        }
-        let dir = service_dir(&self.config.bpffs, name.as_str());
-        let (steering, publisher) =
-            Steering::open(dir, self.config.object.clone(), self.context.variant)
-                .map_err(|error| kernel(&error))?;
-        let faults = self.context.faults.clone();
-        faults.reach(Point::ServiceFounded);
-        let service = Service::new(name.clone(), uid, steering, publisher, faults);
+        let executor = Executor::new(name.clone(), uid, self.setting.clone());
+        let worker = Worker::start(executor).map_err(|error| {
+            let text = format!("{name}: no thread for it: {error}");
+            Refusal::new(ErrorCode::LimitReached, text)
+        })?;
+        let machine = synflip_plan::Service::new(self.rules);
+        let service = Service::new(name.clone(), machine, worker, self.started);
         self.services.insert(name.clone(), service);
-        tracing::info!(service = %name, owner_uid = uid, "new service");
         Ok(())
     }
 
-    /// A peer no longer accepts for the generation it had joined.
-    pub(crate) fn leave(&mut self, peer: ProcessId, on_purpose: bool) {
-        let member_of = self
-            .context
-            .peers
-            .get(peer)
-            .and_then(|peer| peer.member_of.clone());
-        if let Some((service, generation)) = member_of
-            && let Some(service) = self.services.get_mut(&service)
-        {
-            service.leave(peer, &generation, on_purpose);
-        }
-    }
-
-    fn membership(&self, peer: ProcessId) -> Result<(Name, Name), Refusal> {
-        let member_of = self
-            .context
-            .peers
-            .get(peer)
-            .and_then(|peer| peer.member_of.clone());
-        member_of.ok_or_else(|| {
+    fn member_of(&self, by: Asker) -> Result<Name, Refusal> {
+        let peer = self.peers.get(by.process);
+        let member_of = peer.and_then(|peer| peer.member_of.clone());
+        member_of.map(|(service, _)| service).ok_or_else(|| {
             Refusal::new(
                 ErrorCode::BadMessage,
                 "this connection has not registered any listener",
@@ -191,21 +254,12 @@ impl Registry {
     }
 
     /// The service that a request means, if the peer may change it.
-    fn owned(&self, peer: ProcessId, service: Option<Name>) -> Result<Name, Refusal> {
+    fn owned(&self, by: Asker, service: Option<Name>) -> Result<Name, Refusal> {
         let name = self.named(service.as_ref())?;
-        let uid = self
-            .context
-            .peers
-            .get(peer)
-            .map_or(u32::MAX, |peer| peer.uid);
-        let owner = self
-            .services
-            .get(&name)
-            .map_or(0, |service| service.owner_uid);
-        if uid == owner || uid == 0 {
-            Ok(name)
-        } else {
-            Err(not_allowed(&name, uid, owner))
+        let uid = self.peers.uid(by.process);
+        match self.host.may_change(&name, uid) {
+            Ok(()) => Ok(name),
+            Err(error) => Err(not_admitted(&error)),
         }
     }
 
@@ -242,17 +296,10 @@ impl Registry {
     }
 }
 
-pub(crate) fn open_tables(service: &Name, netns: &OwnedFd) -> Result<ListenTables, Refusal> {
-    ListenTables::open(netns.as_fd()).map_err(|error| {
-        let text = format!(
-            "{service}: the listener tables of its network namespace cannot be read (another \
-             namespace than the agent's needs CAP_SYS_ADMIN): {error}"
-        );
-        Refusal::new(ErrorCode::Kernel, text)
-    })
-}
-
-fn not_allowed(service: &Name, uid: u32, owner: u32) -> Refusal {
-    let text = format!("service {service} belongs to uid {owner}; uid {uid} may not change it");
-    Refusal::new(ErrorCode::NotAllowed, text)
+fn target(to: synflip_wire::Target) -> Target {
+    match to {
+        synflip_wire::Target::Generation(name) => Target::Named(name),
+        synflip_wire::Target::Latest => Target::Latest,
+        synflip_wire::Target::Previous => Target::Previous,
+    }
 }

@@ -123,28 +123,19 @@ fn migration(config: &Config, variant: Variant, dir: PathBuf) -> Result<Option<b
         for (slot, socket) in (0..).zip([&old, &new]) {
             let cookie = socket.cookie().map_err(io())?;
             let member = Member {
-                cookie,
                 state: MemberState::Tombstone,
-                endpoint: 0,
-                address: address(socket).map_err(io())?,
-                generation: 0,
                 name: Member::name_bytes("selftest"),
-                owner_uid: 0,
-                left_at: 0,
-                defer_accept: 0,
-                pid: 0,
-                pid_namespace: 0,
-                started: 0,
+                ..Member::registered(cookie, 0, address(socket).map_err(io())?)
             };
             steering.put(slot, &member, socket.as_fd())?;
             cookies.push((slot, cookie));
         }
         steering.attach(0, old.as_fd())?;
         let table = |slot| Table::new([[slot].as_slice()]);
-        publisher.publish(table(0).words(), &cookies[..1])?;
+        publisher.publish(&table(0).words(), &cookies[..1])?;
         let client = TcpStream::connect(address(&old).map_err(io())?).map_err(io())?;
         wait_readable(&old).map_err(io())?;
-        publisher.publish(table(1).words(), &cookies[1..])?;
+        publisher.publish(&table(1).words(), &cookies[1..])?;
 
         let waiting = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| io()(e.into()))?;
         let interest = epoll::EventFlags::IN;

@@ -4,7 +4,9 @@ use std::{
     fs::{self, File},
     io,
     os::unix::fs::PermissionsExt as _,
+    panic,
     path::{Path, PathBuf},
+    process,
     sync::Arc,
 };
 
@@ -20,11 +22,16 @@ use tokio::{
 use crate::{
     AgentError, Config,
     connection::{converse, refuse},
+    error::chain,
     fault::Faults,
     fdstore, limits, metrics, peers,
     registry::{Message, Registry},
+    relay::Relay,
     selftest,
 };
+
+/// The exit status after a panic, as Rust's own.
+const PANICKED: i32 = 101;
 
 /// Runs the agent until SIGTERM or SIGINT. Steering stays in the kernel when it ends.
 ///
@@ -34,6 +41,7 @@ use crate::{
 /// # Errors
 /// When it cannot start. Nothing that new connections follow has changed then.
 pub async fn run(config: Config) -> Result<(), AgentError> {
+    end_at_panic();
     for needed in [Privilege::Bpf, Privilege::NetAdmin] {
         if !needed.is_held() {
             return Err(AgentError::Privilege { missing: needed });
@@ -58,28 +66,56 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
         None => None,
     };
     let migrates = facts.migration_wakes == Some(true);
-    let mut registry = Registry::new(config, variant, migrates, messages.clone());
-    let faults = registry.context.faults.clone();
+    let (relay, keeping) = Relay::new(&socket);
+    let figures = relay.figures();
+    let mut registry = Registry::new(config, variant, migrates, messages.clone(), relay);
+    let faults = registry.setting.faults.clone();
     registry.recover(fdstore::take_back())?;
-    let registry = tokio::spawn(registry.run(inbox));
-    if let Some(metrics) = metrics {
-        tokio::spawn(metrics::serve(metrics, messages.clone()));
-    }
-    tracing::info!(socket = %socket.display(), pid = std::process::id(), "ready");
+    let mut registry = tokio::spawn(registry.run(inbox));
+    let mut keeping = tokio::spawn(keeping);
+    let mut metrics = tokio::spawn(metrics::serve(metrics, messages.clone(), figures));
+    tracing::info!(socket = %socket.display(), pid = process::id(), "ready");
     // Not under systemd there is nobody to notify.
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
 
-    tokio::select! {
-        () = accept(listener, messages.clone(), faults) => {}
-        _ = terminate.recv() => tracing::info!("SIGTERM"),
-        _ = interrupt.recv() => tracing::info!("SIGINT"),
+    let ended = tokio::select! {
+        () = accept(listener, messages.clone(), faults) => Some("taking connections".to_owned()),
+        ended = &mut registry => Some(format!("deciding: {}", how(ended))),
+        ended = &mut metrics => Some(format!("metrics: {}", how(ended.map(Ok)))),
+        ended = &mut keeping => Some(format!("keeping the relay: {}", how(ended.map(Ok)))),
+        _ = terminate.recv() => { tracing::info!("SIGTERM"); None }
+        _ = interrupt.recv() => { tracing::info!("SIGINT"); None }
+    };
+    if let Some(task) = ended {
+        return Err(AgentError::TaskEnded { task });
     }
     drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
-    // A table that is being published is still published; the registry reads on until it stops.
     drop(messages.send(Message::Stop).await);
-    drop(registry.await);
+    let stopped = registry.await.map_err(|error| AgentError::TaskEnded {
+        task: error.to_string(),
+    })?;
     remove(&socket);
-    Ok(())
+    stopped
+}
+
+/// How a task has ended that never should.
+fn how(ended: Result<Result<(), AgentError>, tokio::task::JoinError>) -> String {
+    match ended {
+        Ok(Ok(())) => "it has ended".into(),
+        Ok(Err(error)) => chain(&error),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Has a panic, wherever it is, end the process: an agent of which a part has died is worse than
+/// none, since steering goes on without it, and what systemd keeps is for the next one.
+fn end_at_panic() {
+    let say = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        say(info);
+        tracing::error!("a panic: the agent ends");
+        process::exit(PANICKED);
+    }));
 }
 
 /// Takes connections for as long as the agent runs.

@@ -1,253 +1,225 @@
-//! One service: all that the agent knows of it, and what its other parts share.
+//! One service in the registry: its machine, the thread that carries its effects out, and what is
+//! said of it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    time::Instant,
-};
+use std::time::{Duration, Instant};
 
-use synflip_abi::MemberState;
-use synflip_bpf::{Publisher, Steering};
-use synflip_plan::{GenerationId, Pending, PlanError, ProcessId, Slot};
-use synflip_wire::{Event, Name, Refusal, Reply};
+use synflip_plan::{Answer, Effect, EffectKind, Event, Input, Moment, ProcessId};
+use synflip_types::{GenerationId, RequestId};
+use synflip_wire::{Committed, DrainEnd, Name, Reply};
 
 use crate::{
-    certificate::Drain,
-    custody::Custody,
-    error::{chain, planned},
-    fault::{Faults, Point},
-    flip::{Asked, Waiting},
-    handover::Loans,
-    queues::ListenTables,
-    registry::Context,
-    relay::Relays,
-    timeline::Timeline,
+    certificate::DrainRecord,
+    effects::{Task, Worker},
+    error::planned,
+    peers::Peers,
+    timeline::{Timeline, unix_ms},
 };
 
 /// One service.
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) name: Name,
-    pub(crate) owner_uid: u32,
-    pub(crate) plan: synflip_plan::Service,
-    pub(crate) steering: Steering,
-    pub(crate) custody: BTreeMap<Slot, Custody>,
-    /// None until a process has come whose network namespace it is.
-    pub(crate) tables: Option<ListenTables>,
+    pub(crate) machine: synflip_plan::Service,
     pub(crate) timeline: Timeline,
-    pub(crate) drains: Vec<Drain>,
-    /// With the blocking task while a table is being published.
-    pub(crate) publisher: Option<Publisher>,
-    /// Who asked for the flip that is being committed.
-    pub(crate) asked: Option<Asked>,
-    /// A flip that has been asked for in the middle of a refresh.
-    pub(crate) waiting: Option<Waiting>,
-    /// Since when nobody accepts for it any more.
-    pub(crate) unserved_since: Option<Instant>,
-    /// Whether the last process to leave had closed its listeners on purpose.
-    pub(crate) left_on_purpose: bool,
-    /// When listeners that wait to be closed are looked at again.
-    pub(crate) close_again: Option<Instant>,
-    /// When this agent came to know of it.
-    pub(crate) since: Instant,
-    /// When listeners whose processes have not come back are looked at again.
-    pub(crate) absent_again: Option<Instant>,
-    pub(crate) loans: Loans,
-    pub(crate) relays: Relays,
-    /// Listeners to close whatever is pending on them.
-    pub(crate) forced: BTreeSet<Slot>,
-    pub(crate) faults: Faults,
+    pub(crate) worker: Worker,
+    /// When the machine is to be told that time has passed.
+    pub(crate) wake: Option<Instant>,
+    /// The drains that somebody waits for.
+    records: Vec<DrainRecord>,
+    /// How long the last publication took.
+    commit: Duration,
+    /// The clock's zero.
+    started: Instant,
 }
 
 impl Service {
     pub(crate) fn new(
         name: Name,
-        owner_uid: u32,
-        steering: Steering,
-        publisher: Publisher,
-        faults: Faults,
+        machine: synflip_plan::Service,
+        worker: Worker,
+        started: Instant,
     ) -> Self {
         Self {
             name,
-            owner_uid,
-            plan: synflip_plan::Service::new(),
-            steering,
-            custody: BTreeMap::new(),
-            tables: None,
+            machine,
             timeline: Timeline::default(),
-            drains: Vec::new(),
-            publisher: Some(publisher),
-            asked: None,
-            waiting: None,
-            unserved_since: None,
-            left_on_purpose: false,
-            close_again: None,
-            since: Instant::now(),
-            absent_again: None,
-            loans: Loans::default(),
-            relays: Relays::default(),
-            forced: BTreeSet::new(),
-            faults,
+            worker,
+            wake: None,
+            records: Vec::new(),
+            commit: Duration::ZERO,
+            started,
         }
     }
 
-    /// A process accepts connections.
-    pub(crate) fn ready(&mut self, process: ProcessId, generation: &Name) {
-        self.plan.ready(process);
-        self.note(generation, "ready");
-        self.faults.reach(Point::ReadyNoted);
-    }
-
-    /// A process no longer accepts.
-    pub(crate) fn leave(&mut self, process: ProcessId, generation: &Name, on_purpose: bool) {
-        let serves = |generation: &synflip_plan::Generation| {
-            generation
-                .members
-                .iter()
-                .any(|member| member.process == process && member.served)
-        };
-        if !self.plan.generations().iter().any(serves) {
-            return;
+    /// Tells the machine a fact, and has done what it wants; false if that cannot be, because the
+    /// service's thread has ended.
+    pub(crate) fn on(&mut self, input: Input, peers: &Peers) -> bool {
+        if let Input::Readings(readings) = &input {
+            self.records
+                .iter_mut()
+                .for_each(|record| record.add(readings));
         }
-        self.plan.leave(process);
-        self.unlend(process);
-        self.left_on_purpose = on_purpose;
-        let what = if on_purpose {
-            "a process closed its listeners"
-        } else {
-            "a process is gone"
-        };
-        self.note(generation, what);
-        self.faults.reach(Point::ProcessGone);
+        let effects = self.machine.on(input, self.moment());
+        self.carry_out(effects, peers)
     }
 
-    /// What is pending on these listeners, in the order of their hash buckets; those whose state
-    /// is not known are left out.
-    pub(crate) fn pending(&mut self, slots: &[Slot]) -> Vec<(Slot, Pending)> {
-        let mut found = Vec::new();
-        let Some(tables) = &mut self.tables else {
-            return found;
-        };
-        for ipv6 in [false, true] {
-            let by_inode: BTreeMap<u64, Slot> = slots
-                .iter()
-                .filter_map(|slot| self.custody.get(slot).map(|listener| (slot, listener)))
-                .filter(|(_, listener)| listener.address.is_ipv6() == ipv6)
-                .map(|(slot, listener)| (listener.inode, *slot))
-                .collect();
-            let inodes: Vec<u64> = by_inode.keys().copied().collect();
-            match tables.read(ipv6, &inodes) {
-                Ok(lines) => found.extend(
-                    lines
-                        .into_iter()
-                        .filter_map(|line| Some((*by_inode.get(&line.inode)?, line.pending))),
-                ),
-                Err(error) => tracing::warn!(service = %self.name, "listener table: {error}"),
+    /// The kernel follows the table that was to be published.
+    pub(crate) fn published(&mut self, took: Duration, peers: &Peers) -> bool {
+        self.commit = took;
+        self.on(Input::Published(Ok(())), peers)
+    }
+
+    pub(crate) fn carry_out(&mut self, effects: Vec<Effect>, peers: &Peers) -> bool {
+        effects
+            .into_iter()
+            .all(|effect| self.dispatch(effect, peers))
+    }
+
+    /// Keeps time and the timeline; makes messages of what peers are told; leaves the rest to the
+    /// service's thread.
+    fn dispatch(&mut self, effect: Effect, peers: &Peers) -> bool {
+        let kind = effect.kind();
+        match effect {
+            Effect::Wake { at } => {
+                self.wake = Some(self.started + Duration::from_millis(at.0));
+                true
             }
-        }
-        for slot in slots {
-            let Some(listener) = self.custody.get(slot) else {
-                continue;
-            };
-            match found.iter_mut().find(|(found, _)| found == slot) {
-                // The two ways to count must agree before "nothing" is believed.
-                Some((_, pending)) if pending.is_empty() => {
-                    if let Ok(queued @ 1..) = listener.accept_queue() {
-                        *pending = Pending {
-                            refcnt: queued + 1,
-                            queued,
-                        };
-                    }
+            Effect::Record { generation, what } => {
+                let name = generation.map(|id| self.generation_name(id));
+                let entry = self.timeline.record(&self.name, name.as_ref(), &what);
+                self.worker.give(Task::Append(entry))
+            }
+            Effect::Answer { to, answer } => {
+                let hint = matches!(answer, Answer::Draining { .. });
+                let Some(reply) = self.reply(answer) else {
+                    return true;
+                };
+                if hint {
+                    peers.hint(to, reply);
+                    return true;
                 }
-                // Shut down by its server: what was pending has moved or ended with that.
-                None if listener.has_stopped() => {
-                    found.push((
-                        *slot,
-                        Pending {
-                            refcnt: 1,
-                            queued: 0,
-                        },
-                    ));
-                }
-                _ => {}
+                self.send(to.process, kind, Some(to.request), reply, peers)
             }
+            Effect::Tell { to, event } => {
+                self.send(to, kind, None, Reply::Event(wire_event(event)), peers)
+            }
+            Effect::Lend { slot, to } => match peers.outbox(to) {
+                Some(to) => self.worker.give(Task::Lend { slot, to }),
+                None => true,
+            },
+            Effect::Close { slot, .. } => {
+                self.records
+                    .iter_mut()
+                    .for_each(|record| record.closed(slot));
+                self.worker.give(Task::Effect(effect))
+            }
+            effect => self.worker.give(Task::Effect(effect)),
         }
-        found
     }
 
-    /// Forgets a generation that is not working.
-    pub(crate) fn retire(
-        &mut self,
-        generation: &Name,
-        force: bool,
-        context: &mut Context,
-    ) -> Result<(), Refusal> {
-        let refuse = |error: PlanError| planned(self.name.as_str(), &error);
-        let id = self
-            .plan
-            .retire(generation.as_str(), force)
-            .map_err(refuse)?;
-        self.supersede(id, context);
-        self.note_departure(id, MemberState::Leaving, 0);
-        self.faults.reach(Point::Retired);
-        if force && let Some(generation) = self.plan.generation(id) {
-            self.forced
-                .extend(generation.members.iter().map(|member| member.slot));
+    fn send(
+        &self,
+        to: ProcessId,
+        kind: EffectKind,
+        id: Option<RequestId>,
+        reply: Reply,
+        peers: &Peers,
+    ) -> bool {
+        match peers.outbox(to) {
+            Some(to) => self.worker.give(Task::Send {
+                to,
+                kind,
+                id,
+                reply,
+            }),
+            None => true,
         }
-        self.note(
-            generation,
-            if force { "retired by force" } else { "retired" },
-        );
-        self.tell(id, Event::Retired, context);
-        Ok(())
     }
 
-    /// Tells the processes of a generation what happened to it.
-    pub(crate) fn tell(&self, id: GenerationId, event: Event, context: &mut Context) {
-        let Some(generation) = self.plan.generation(id) else {
-            return;
+    /// What a peer is told.
+    fn reply(&mut self, answer: Answer) -> Option<Reply> {
+        Some(match answer {
+            Answer::Registered { generation } => Reply::Registered {
+                service: self.name.clone(),
+                generation,
+            },
+            Answer::Done => Reply::Done,
+            Answer::Refused(error) => Reply::Refused(planned(self.name.as_str(), &error)),
+            Answer::Committed(flip) => Reply::Committed(self.committed(&flip)),
+            Answer::Draining { generation } => {
+                let record = self.record_of(Some(generation))?;
+                Reply::Draining(self.records[record].total())
+            }
+            Answer::DrainOver { generation, end } => {
+                let record = self.record_of(generation)?;
+                let certificate = self.records[record].certificate(drain_end(end));
+                self.records.remove(record);
+                Reply::Drained(certificate)
+            }
+        })
+    }
+
+    fn record_of(&self, generation: Option<GenerationId>) -> Option<usize> {
+        self.records
+            .iter()
+            .position(|record| record.generation == generation)
+    }
+
+    fn committed(&mut self, flip: &synflip_plan::Flip) -> Committed {
+        let committed = Committed {
+            service: self.name.clone(),
+            from: flip.from.map(|id| self.generation_name(id)),
+            to: self.generation_name(flip.to),
+            epoch: flip.epoch,
+            listeners: flip.listeners,
+            commit_ms: self.commit.as_secs_f64() * 1e3,
+            committed_at_ms: unix_ms(),
         };
-        let mut told = Vec::new();
-        for member in generation.members.iter().filter(|member| member.served) {
-            if !told.contains(&member.process) {
-                context.peers.send(member.process, Reply::Event(event));
-                told.push(member.process);
-            }
-        }
-    }
-
-    /// The number of the endpoint with this address.
-    pub(crate) fn endpoint(&self, address: SocketAddr) -> Option<u32> {
-        (0..)
-            .zip(self.plan.endpoints())
-            .find(|(_, known)| **known == address)
-            .map(|(e, _)| e)
-    }
-
-    /// Empties a slot; its listener is no longer selected by anything.
-    pub(crate) fn clear(&mut self, slot: Slot) {
-        if let Err(error) = self.steering.clear(slot) {
-            tracing::warn!(service = %self.name, slot, "{}", chain(&error));
-        }
-    }
-
-    pub(crate) fn note(&mut self, generation: &Name, what: impl Into<String>) {
-        self.timeline.note(&self.name, generation, what);
+        // Those too that the agent has no duplicate of yet: what it cannot see is not drained.
+        let old = self.machine.listeners().iter().filter(|(_, listener)| {
+            Some(listener.generation) == flip.from && listener.role != synflip_plan::Role::Tombstone
+        });
+        let old = old.filter_map(|(slot, listener)| {
+            let place = self.machine.places().get(&listener.endpoint)?;
+            Some((*slot, place.address))
+        });
+        let record = DrainRecord::new(flip.from, committed.clone(), old);
+        // Of a flip that nobody waited for, one may be left.
+        self.records.retain(|other| other.generation != flip.from);
+        self.records.push(record);
+        committed
     }
 
     pub(crate) fn generation_name(&self, id: GenerationId) -> Name {
-        let name = self
-            .plan
-            .generation(id)
-            .map(|generation| generation.name.clone());
-        // The plan's names come from `Name`s or are `gen` and a number.
-        let parsed = name.and_then(|name| name.parse().ok());
-        parsed.unwrap_or_else(|| self.name.clone())
+        let generation = self.machine.generation(id);
+        generation.map_or_else(|| self.name.clone(), |generation| generation.name.clone())
     }
 
-    /// Whether the generation that new connections go to has lost its last process.
-    pub(crate) fn works_unserved(&self) -> bool {
-        let working = self.plan.working().and_then(|id| self.plan.generation(id));
-        working.is_none_or(|generation| !generation.is_served())
+    pub(crate) fn moment(&self) -> Moment {
+        moment(self.started)
+    }
+}
+
+/// Now, by the machines' clock.
+pub(crate) fn moment(started: Instant) -> Moment {
+    Moment(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
+}
+
+const fn wire_event(event: Event) -> synflip_wire::Event {
+    match event {
+        Event::Working => synflip_wire::Event::Working,
+        Event::Draining => synflip_wire::Event::Draining,
+        Event::Standby => synflip_wire::Event::Standby,
+        Event::Drained => synflip_wire::Event::Drained,
+        Event::Retired => synflip_wire::Event::Retired,
+    }
+}
+
+const fn drain_end(end: synflip_plan::DrainEnd) -> DrainEnd {
+    match end {
+        synflip_plan::DrainEnd::Drained => DrainEnd::Drained,
+        synflip_plan::DrainEnd::Standby => DrainEnd::Standby,
+        synflip_plan::DrainEnd::DeadlinePassed => DrainEnd::DeadlinePassed,
+        synflip_plan::DrainEnd::Superseded => DrainEnd::Superseded,
     }
 }

@@ -1,32 +1,142 @@
 //! What the agent says of itself.
+//!
+//! The loop says what it knows; the figures come from the services' threads, and whoever asked gets
+//! the answer when all have come.
 
-use synflip_bpf::Variant;
-use synflip_plan::{Pending, Phase};
+use synflip_bpf::{BpfError, Variant};
+use synflip_plan::{Asker, Phase, Role};
+use synflip_types::EndpointId;
 use synflip_wire::{
-    AgentStatus, EndpointStatus, GenerationStatus, ListenerStatus, Name, Refusal, ServiceStatus,
-    Status,
+    AgentStatus, EndpointStatus, GenerationStatus, HoldStatus, ListenerStatus, Name, Refusal,
+    RelayStatus, Reply, ServiceStatus, Status,
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    effects::{Survey, Task},
+    error::kernel,
+    peers::{Outgoing, Peers},
+    registry::Registry,
+    service::Service,
+    timeline::unix_ms,
 };
 
-use crate::{error::kernel, peers::Peers, registry::Registry, service::Service};
+/// A service's status but for its figures, which are on their way.
+struct Pending {
+    status: ServiceStatus,
+    endpoints: Vec<EndpointId>,
+    figures: oneshot::Receiver<Result<Survey, BpfError>>,
+}
 
-/// The status of one service, or of all.
-pub(crate) fn of(registry: &mut Registry, service: Option<&Name>) -> Result<Status, Refusal> {
-    let agent = AgentStatus {
-        version: env!("CARGO_PKG_VERSION").into(),
-        pid: std::process::id(),
-        started_at_ms: registry.started_at_ms,
-        kernel: kernel_release(),
-        migration: registry.context.variant == Variant::SelectOrMigrate,
-    };
-    let only = service.map(|name| registry.named(Some(name))).transpose()?;
-    let peers = &registry.context.peers;
-    let services = registry
-        .services
-        .iter_mut()
-        .filter(|(name, _)| only.as_ref().is_none_or(|only| only == *name))
-        .map(|(_, service)| service.status(peers))
-        .collect::<Result<_, _>>()?;
+impl Registry {
+    /// Answers a request for the status of one service, or of all.
+    pub(crate) fn status_for(
+        &self,
+        by: Asker,
+        service: Option<&Name>,
+        turn: oneshot::Sender<()>,
+    ) -> Result<(), Refusal> {
+        let only = service.map(|name| self.named(Some(name))).transpose()?;
+        let (agent, services) = self.survey(only.as_ref());
+        let Some(to) = self.peers.outbox(by.process) else {
+            return Ok(());
+        };
+        tokio::spawn(async move {
+            let reply = match complete(agent, services).await {
+                Ok(status) => Reply::Status(status),
+                Err(refusal) => Reply::Refused(refusal),
+            };
+            let (id, fds) = (Some(by.request), Vec::new());
+            // One that does not read what it has asked for has gone, or soon will have.
+            drop(to.messages.send(Outgoing { id, reply, fds }).await);
+            drop(turn);
+        });
+        Ok(())
+    }
+
+    /// Answers a scrape.
+    pub(crate) fn scraped(&self, answer: oneshot::Sender<Status>) {
+        let (agent, services) = self.survey(None);
+        tokio::spawn(async move {
+            match complete(agent, services).await {
+                // Whoever asked may have gone away.
+                Ok(status) => drop(answer.send(status)),
+                Err(refusal) => tracing::warn!("metrics: {refusal}"),
+            }
+        });
+    }
+
+    fn survey(&self, only: Option<&Name>) -> (AgentStatus, Vec<Pending>) {
+        let agent = AgentStatus {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            started_at_ms: self.started_at_ms,
+            kernel: kernel_release(),
+            migration: self.setting.variant == Variant::SelectOrMigrate,
+        };
+        let services = self.services.values();
+        let wanted = services
+            .filter(|service| !service.machine.is_over())
+            .filter(|service| only.is_none_or(|only| *only == service.name));
+        let owner = |name| self.host.owner(name).unwrap_or(0);
+        let relayed = |name| {
+            let counts = self.setting.relay.counts(name);
+            RelayStatus {
+                open: counts.open,
+                total: counts.total,
+            }
+        };
+        let pending = wanted.map(|service| {
+            let name = &service.name;
+            service.survey(owner(name), &self.peers, relayed(name))
+        });
+        (agent, pending.collect())
+    }
+}
+
+async fn complete(agent: AgentStatus, services: Vec<Pending>) -> Result<Status, Refusal> {
+    let mut complete = Vec::with_capacity(services.len());
+    for service in services {
+        let Pending {
+            mut status,
+            endpoints,
+            figures,
+        } = service;
+        // Its thread has ended if there are none: so has the service.
+        let Ok(figures) = figures.await else { continue };
+        let figures = figures.map_err(|error| kernel(&error))?;
+        add_figures(&mut status, &endpoints, &figures);
+        complete.push(status);
+    }
+    let services = complete;
     Ok(Status { agent, services })
+}
+
+fn add_figures(status: &mut ServiceStatus, endpoints: &[EndpointId], figures: &Survey) {
+    for (id, endpoint) in endpoints.iter().zip(&mut status.endpoints) {
+        if let Some(outcomes) = figures.outcomes.get(id) {
+            endpoint.runs = outcomes.runs;
+            endpoint.selected = outcomes.selected;
+            endpoint.migrated = outcomes.migrated;
+            endpoint.no_table = outcomes.no_table;
+            endpoint.fell_back = outcomes.fell_back;
+        }
+    }
+    let listeners = status.generations.iter_mut().flat_map(|g| &mut g.listeners);
+    for listener in listeners {
+        let slot = listener.slot;
+        if let Some(synflip_plan::Reading::Pending(pending)) = figures.readings.get(&slot) {
+            listener.queued = Some(pending.queued.into());
+            listener.half_open = Some(pending.half_open().into());
+        } else if figures.readings.get(&slot) == Some(&synflip_plan::Reading::Stopped) {
+            (listener.queued, listener.half_open) = (Some(0), Some(0));
+        }
+        if let Some(selections) = figures.selections.get(&slot) {
+            listener.selected = selections.selected;
+            listener.retried = selections.retried;
+            listener.migrated = selections.migrated;
+        }
+    }
 }
 
 /// The kernel's release.
@@ -38,84 +148,120 @@ pub(crate) fn kernel_release() -> String {
 }
 
 impl Service {
-    fn status(&mut self, peers: &Peers) -> Result<ServiceStatus, Refusal> {
-        let slots: Vec<_> = self.custody.keys().copied().collect();
-        let pending = self.pending(&slots);
-        let plan = &self.plan;
-        let name_of = |id| {
-            plan.generation(id)
-                .and_then(|g| g.name.parse::<Name>().ok())
-        };
-        let mut endpoints = Vec::new();
-        for (endpoint, address) in (0..).zip(plan.endpoints()) {
-            let outcomes = self
-                .steering
-                .outcomes(endpoint)
-                .map_err(|error| kernel(&error))?;
-            let buried = plan
-                .tombstones()
-                .iter()
-                .filter(|m| m.endpoint == endpoint)
-                .count();
-            endpoints.push(EndpointStatus {
-                address: *address,
-                runs: outcomes.runs,
-                selected: outcomes.selected,
-                migrated: outcomes.migrated,
-                no_table: outcomes.no_table,
-                fell_back: outcomes.fell_back,
-                tombstones: u32::try_from(buried).unwrap_or(u32::MAX),
-            });
+    fn survey(&self, owner_uid: u32, peers: &Peers, relayed: RelayStatus) -> Pending {
+        let machine = &self.machine;
+        let (answer, figures) = oneshot::channel();
+        let endpoints: Vec<EndpointId> = machine.places().keys().copied().collect();
+        self.worker.give(Task::Survey {
+            slots: machine.listeners().keys().copied().collect(),
+            endpoints: endpoints.clone(),
+            answer,
+        });
+        Pending {
+            status: self.without_figures(owner_uid, peers, relayed),
+            endpoints,
+            figures,
         }
-        let mut generations = Vec::new();
-        for generation in plan.generations() {
-            let mut pids: Vec<u32> = Vec::new();
-            let mut listeners = Vec::new();
-            for member in &generation.members {
-                let pid = peers.get(member.process).map(|peer| peer.pid);
-                if let Some(pid) = pid.filter(|pid| member.served && !pids.contains(pid)) {
-                    pids.push(pid);
-                }
-                let Some(address) = plan.endpoints().get(member.endpoint as usize) else {
-                    continue;
-                };
-                let found = pending.iter().find(|(slot, _)| *slot == member.slot);
-                let found: Option<Pending> = found.map(|(_, pending)| *pending);
-                let selections = self
-                    .steering
-                    .selections(member.slot)
-                    .map_err(|error| kernel(&error))?;
-                listeners.push(ListenerStatus {
-                    slot: member.slot,
-                    address: *address,
-                    queued: found.map(|pending| u64::from(pending.queued)),
-                    half_open: found.map(|pending| u64::from(pending.half_open())),
-                    selected: selections.selected,
-                    retried: selections.retried,
-                    migrated: selections.migrated,
-                });
+    }
+
+    fn without_figures(
+        &self,
+        owner_uid: u32,
+        peers: &Peers,
+        relayed: RelayStatus,
+    ) -> ServiceStatus {
+        let machine = &self.machine;
+        let name_of = |id| {
+            machine
+                .generation(id)
+                .map(|generation| generation.name.clone())
+        };
+        let endpoints = machine.places().iter().map(|(id, place)| {
+            let listeners = machine.listeners().values();
+            let buried = listeners
+                .filter(|listener| listener.endpoint == *id && listener.role == Role::Tombstone);
+            EndpointStatus {
+                endpoint: place.address,
+                runs: 0,
+                selected: 0,
+                migrated: 0,
+                no_table: 0,
+                fell_back: 0,
+                tombstones: u32::try_from(buried.count()).unwrap_or(u32::MAX),
             }
-            let Ok(name) = generation.name.parse() else {
+        });
+        ServiceStatus {
+            name: self.name.clone(),
+            owner_uid,
+            epoch: machine.epoch(),
+            working: machine.working().and_then(name_of),
+            previous: machine.previous().and_then(name_of),
+            endpoints: endpoints.collect(),
+            generations: machine
+                .generations()
+                .iter()
+                .map(|generation| self.generation(generation, peers))
+                .collect(),
+            timeline: self.timeline.entries(),
+            relayed,
+            hold: self.hold(),
+        }
+    }
+
+    /// The hold that ends last, if nobody accepts somewhere.
+    fn hold(&self) -> Option<HoldStatus> {
+        let places = self.machine.places().values();
+        let since = places.filter_map(|place| place.unserved_since).max()?;
+        let ago = self.moment() - since;
+        let since_ms = unix_ms().saturating_sub(ago);
+        let ends_at_ms = since_ms.saturating_add(self.machine.rules().hold);
+        Some(HoldStatus {
+            since_ms,
+            ends_at_ms,
+        })
+    }
+
+    fn generation(&self, generation: &synflip_plan::Generation, peers: &Peers) -> GenerationStatus {
+        let machine = &self.machine;
+        let mut pids: Vec<u32> = Vec::new();
+        let (mut listeners, mut accepting) = (Vec::new(), false);
+        let members = machine.listeners().iter().filter(|(_, listener)| {
+            listener.generation == generation.id && listener.role != Role::Tombstone
+        });
+        for (slot, listener) in members {
+            accepting |= listener.accepts();
+            let holders = listener.holders.keys();
+            let held_by: Vec<u32> = holders
+                .filter_map(|process| Some(peers.get(*process)?.pid))
+                .collect();
+            for pid in &held_by {
+                if !pids.contains(pid) {
+                    pids.push(*pid);
+                }
+            }
+            let Some(place) = machine.places().get(&listener.endpoint) else {
                 continue;
             };
-            let phase = phase(generation.phase);
-            generations.push(GenerationStatus {
-                name,
-                phase,
-                pids,
-                listeners,
+            listeners.push(ListenerStatus {
+                slot: *slot,
+                endpoint: place.address,
+                held_by,
+                custody: listener.custody,
+                queued: None,
+                half_open: None,
+                selected: 0,
+                retried: 0,
+                migrated: 0,
             });
         }
-        Ok(ServiceStatus {
-            name: self.name.clone(),
-            owner_uid: self.owner_uid,
-            epoch: plan.epoch(),
-            working: plan.working().and_then(name_of),
-            previous: plan.previous().and_then(name_of),
-            endpoints,
-            generations,
-            timeline: self.timeline.entries(),
-        })
+        GenerationStatus {
+            name: generation.name.clone(),
+            phase: phase(generation.phase),
+            accepting: Some(accepting),
+            in_service: None,
+            pids,
+            listeners,
+        }
     }
 }
 

@@ -39,29 +39,62 @@ pub fn prepare(path: &Path) -> Result<(), BpfError> {
 /// The directory of a service's pins. The version in it is the ABI's: an agent never opens maps
 /// of another layout.
 pub fn service_dir(bpffs: &Path, service: &str) -> PathBuf {
-    root(bpffs).join(service)
+    root(bpffs).join(encoded(service))
 }
 
-/// The services that have pins of this version.
+/// A name as a directory's: a BPF file system has no dots in names (`bpf_lookup`, 5.10 to 7.3:
+/// "reserved for future use"), and `%` is in no service's name.
+fn encoded(service: &str) -> String {
+    service.replace('.', "%2e")
+}
+
+/// A directory's name as the service's; none if no service has such a directory.
+fn decoded(dir: &str) -> Option<String> {
+    let service = dir.replace("%2e", ".");
+    (!service.contains('%') && encoded(&service) == dir).then_some(service)
+}
+
+/// What is where services have their pins.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// Where.
+    pub pins: PathBuf,
+    /// The service's name; none if this is not a directory, or no service's: whoever made it, it
+    /// was not an agent.
+    pub service: Option<String>,
+}
+
+/// What is where the services of this version have their pins.
 ///
 /// # Errors
-/// [`BpfError::Pin`] when they cannot be listed.
-pub fn services(bpffs: &Path) -> Result<Vec<String>, BpfError> {
-    let root = root(bpffs);
+/// [`BpfError::Pin`] when it cannot be listed.
+pub fn services(bpffs: &Path) -> Result<Vec<Found>, BpfError> {
+    found(&root(bpffs))
+}
+
+/// What is in the directory of a version.
+pub(crate) fn found(root: &Path) -> Result<Vec<Found>, BpfError> {
     let failed = |source| BpfError::Pin {
         op: "listing",
-        path: root.clone(),
+        path: root.into(),
         source,
     };
-    let entries = match fs::read_dir(&root) {
+    let entries = match fs::read_dir(root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
     };
-    let mut names = Vec::new();
+    let mut all = Vec::new();
     for entry in entries {
-        names.extend(entry.map_err(failed)?.file_name().into_string().ok());
+        let entry = entry.map_err(failed)?;
+        // Of the entry itself: what a symlink points to is none of ours.
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let name = entry.file_name().into_string().ok().filter(|_| is_dir);
+        all.push(Found {
+            pins: entry.path(),
+            service: name.and_then(|name| decoded(&name)),
+        });
     }
-    Ok(names)
+    Ok(all)
 }
 
 /// The directory that has one directory per service.
@@ -107,5 +140,27 @@ pub(crate) fn remove_dir(dir: &Path) -> Result<(), BpfError> {
             source: error,
         }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_named_after_its_service() {
+        for (service, dir) in [
+            ("web", "web"),
+            ("v1.2.3", "v1%2e2%2e3"),
+            ("web@v1+x", "web@v1+x"),
+            ("a..b", "a%2e%2eb"),
+        ] {
+            let path = service_dir(Path::new("/fs"), service);
+            assert_eq!(path.file_name().and_then(|n| n.to_str()), Some(dir));
+            assert_eq!(decoded(dir).as_deref(), Some(service));
+        }
+        for none in ["%", "a%2E", "%2f", "v1.2", "a%252e"] {
+            assert_eq!(decoded(none), None, "{none}");
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! What the programs have counted.
 
-use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, MapData, MapError, PerCpuArray, PerCpuValues};
 use synflip_abi::{
-    COUNTER_WORDS, COUNTERS, FELL_BACK, MIGRATED, MOVED, NO_TABLE, OUTCOME_WORDS, OUTCOMES,
-    RETRIED, RUNS, SELECTED, STEERED,
+    COUNTER_WORDS, COUNTERS, FELL_BACK, MAX_ENDPOINTS, MIGRATED, NO_TABLE, OUTCOME_WORDS, OUTCOMES,
+    PAST, PAST_MIGRATED, PAST_SELECTED, PAST_SLOT, PAST_WORDS, RETRIED, SELECTED,
 };
 
 use crate::BpfError;
@@ -34,10 +34,15 @@ pub struct Selections {
     pub migrated: u64,
 }
 
-/// The per-CPU maps of a service.
+/// The counters of a service.
+///
+/// A run counts for the slot that it has selected, or for its endpoint if it has selected none.
+/// What an endpoint's slots have been given is the sum over those that are in use and those that
+/// were, which is kept when a slot becomes free.
 pub(crate) struct Counters {
     pub(crate) slots: PerCpuArray<MapData, [u64; COUNTER_WORDS]>,
     pub(crate) outcomes: PerCpuArray<MapData, [u64; OUTCOME_WORDS]>,
+    pub(crate) past: Array<MapData, [u64; PAST_WORDS]>,
 }
 
 impl Counters {
@@ -54,32 +59,128 @@ impl Counters {
         })
     }
 
-    pub(crate) fn outcomes(&self, endpoint: u32) -> Result<Outcomes, BpfError> {
+    /// What came of an endpoint's runs, if these are its slots that are in use.
+    pub(crate) fn outcomes(
+        &self,
+        endpoint: u32,
+        slots: impl Iterator<Item = u32>,
+    ) -> Result<Outcomes, BpfError> {
         let values = self
             .outcomes
             .get(&endpoint, 0)
             .map_err(BpfError::map("reading", OUTCOMES))?;
-        let words = sum(&values);
+        let (words, past) = (sum(&values), self.past(endpoint)?);
+        let (mut selected, mut migrated) = (past[PAST_SELECTED], past[PAST_MIGRATED]);
+        for slot in slots.filter(|slot| past[PAST_SLOT] != u64::from(*slot) + 1) {
+            let given = self.selections(slot)?;
+            selected += given.selected;
+            migrated += given.migrated;
+        }
+        let (no_table, fell_back) = (words[NO_TABLE], words[FELL_BACK]);
         Ok(Outcomes {
-            runs: words[RUNS],
-            selected: words[STEERED],
-            migrated: words[MOVED],
-            no_table: words[NO_TABLE],
-            fell_back: words[FELL_BACK],
+            runs: selected + migrated + no_table + fell_back,
+            selected,
+            migrated,
+            no_table,
+            fell_back,
         })
     }
 
-    /// Starts a slot's counters from 0. No table may mention it.
+    /// Starts a slot's counters from 0, and keeps what they have come to among an endpoint's. No
+    /// table may mention it.
+    pub(crate) fn fold(&mut self, slot: u32, endpoint: u32) -> Result<(), BpfError> {
+        let given = self.selections(slot)?;
+        if given == Selections::default() {
+            return Ok(());
+        }
+        let mut past = self.past(endpoint)?;
+        past[PAST_SELECTED] += given.selected;
+        past[PAST_MIGRATED] += given.migrated;
+        // Written together: whoever finds it like this leaves the slot's own counters out.
+        past[PAST_SLOT] = u64::from(slot) + 1;
+        self.set_past(endpoint, past)?;
+        self.finish_fold(endpoint, past)
+    }
+
+    /// Finishes what an agent that has ended had begun with [`Self::fold`].
+    pub(crate) fn finish_folds(&mut self) -> Result<(), BpfError> {
+        for endpoint in 0..MAX_ENDPOINTS {
+            let past = self.past(endpoint)?;
+            self.finish_fold(endpoint, past)?;
+        }
+        Ok(())
+    }
+
+    fn finish_fold(&mut self, endpoint: u32, mut past: [u64; PAST_WORDS]) -> Result<(), BpfError> {
+        let Some(slot) = past[PAST_SLOT].checked_sub(1) else {
+            return Ok(());
+        };
+        // A number that is none was not written by an agent.
+        if let Ok(slot) = u32::try_from(slot)
+            && slot < self.slots.len()
+        {
+            self.set(slot, [0; COUNTER_WORDS])?;
+        }
+        past[PAST_SLOT] = 0;
+        self.set_past(endpoint, past)
+    }
+
+    /// Starts a slot's counters from 0, if they are not there. No table may mention it.
     pub(crate) fn reset(&mut self, slot: u32) -> Result<(), BpfError> {
-        let failed = || BpfError::map("resetting", COUNTERS);
-        let cpus = self.slots.get(&slot, 0).map_err(failed())?.len();
-        let zeroed = PerCpuValues::try_from(vec![[0; COUNTER_WORDS]; cpus]);
-        let zeroed = zeroed.map_err(|error| failed()(MapError::IoError(error)))?;
-        self.slots.set(slot, zeroed, 0).map_err(failed())
+        if self.selections(slot)? == Selections::default() {
+            return Ok(());
+        }
+        self.set(slot, [0; COUNTER_WORDS])
+    }
+
+    /// Sets a slot's counters: this on one CPU, 0 on all others.
+    pub(crate) fn set(&mut self, slot: u32, words: [u64; COUNTER_WORDS]) -> Result<(), BpfError> {
+        set_one(&mut self.slots, COUNTERS, slot, words)
+    }
+
+    /// Sets what came of an endpoint's runs that selected nothing.
+    pub(crate) fn set_outcomes(
+        &mut self,
+        endpoint: u32,
+        words: [u64; OUTCOME_WORDS],
+    ) -> Result<(), BpfError> {
+        set_one(&mut self.outcomes, OUTCOMES, endpoint, words)
+    }
+
+    fn past(&self, endpoint: u32) -> Result<[u64; PAST_WORDS], BpfError> {
+        let past = self.past.get(&endpoint, 0);
+        past.map_err(BpfError::map("reading", PAST))
+    }
+
+    pub(crate) fn set_past(
+        &mut self,
+        endpoint: u32,
+        words: [u64; PAST_WORDS],
+    ) -> Result<(), BpfError> {
+        let done = self.past.set(endpoint, words, 0);
+        done.map_err(BpfError::map("writing", PAST))
     }
 }
 
-fn sum<const N: usize>(values: &PerCpuValues<[u64; N]>) -> [u64; N] {
+/// Sets an entry on one CPU, and to 0 on all others.
+fn set_one<const N: usize>(
+    map: &mut PerCpuArray<MapData, [u64; N]>,
+    name: &'static str,
+    key: u32,
+    words: [u64; N],
+) -> Result<(), BpfError> {
+    let failed = || BpfError::map("writing", name);
+    let cpus = map.get(&key, 0).map_err(failed())?.len();
+    let mut values = vec![[0; N]; cpus];
+    if let Some(first) = values.first_mut() {
+        *first = words;
+    }
+    let values = PerCpuValues::try_from(values);
+    let values = values.map_err(|error| failed()(MapError::IoError(error)))?;
+    map.set(key, values, 0).map_err(failed())
+}
+
+pub(crate) fn sum<const N: usize>(values: &PerCpuValues<[u64; N]>) -> [u64; N] {
     values.iter().fold([0; N], |mut sum, words| {
         sum.iter_mut()
             .zip(words)

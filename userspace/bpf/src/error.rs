@@ -70,6 +70,18 @@ pub enum BpfError {
         #[source]
         source: io::Error,
     },
+    /// A service of version 2 cannot be carried over for want of a privilege.
+    #[error(
+        "which table an agent of version 2 has published for {path} cannot be read without \
+         CAP_SYS_ADMIN; start the agent with it once"
+    )]
+    OldTable {
+        /// Its pins.
+        path: PathBuf,
+        /// Why it cannot be read.
+        #[source]
+        source: Box<aya::maps::MapError>,
+    },
     /// A slot does not hold the listener that the new table means by it.
     #[error(
         "the listener in slot {slot} is gone: it was closed or shut down; if it listens again, \

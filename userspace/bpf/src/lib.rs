@@ -4,20 +4,25 @@
 //! goes through. [`probe`] says what this kernel can do.
 
 mod bpffs;
+mod carry_over;
 mod counters;
 mod error;
 mod object;
 mod pins;
 mod probe;
 mod publish;
+mod slot_table;
 mod sockets;
 mod steering;
 mod sys;
+mod timeline;
+mod v2;
 
-pub use bpffs::{DEFAULT_BPFFS, prepare as prepare_bpffs, service_dir, services};
+pub use bpffs::{DEFAULT_BPFFS, Found, prepare as prepare_bpffs, service_dir, services};
+pub use carry_over::{CarriedOver, carry_over};
 pub use counters::{Outcomes, Selections};
 pub use error::BpfError;
-pub use object::{Object, Variant};
+pub use object::{MAPS, Object, Variant};
 pub use pins::{Leftover, leftovers, remove as remove_pins};
 pub use probe::{Privilege, Probe, probe};
 pub use publish::{Published, Publisher, Step};

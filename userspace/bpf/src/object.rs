@@ -10,7 +10,9 @@ use aya::{
     Ebpf, EbpfLoader,
     programs::{SkReuseport, sk_reuseport::SkReuseportAttachType},
 };
-use synflip_abi::{COUNTERS, ENDPOINT, MAX_ENDPOINTS, MEMBERS, OUTCOMES, SOCKETS, TABLES};
+use synflip_abi::{
+    ASKED, COUNTERS, ENDPOINT, MAX_ENDPOINTS, MEMBERS, OUTCOMES, PAST, SOCKETS, TABLES, TIMELINE,
+};
 
 use crate::{BpfError, sys};
 
@@ -32,7 +34,9 @@ static IDS: [u32; MAX_ENDPOINTS as usize] = {
 };
 
 /// Every map of the object, all of which are pinned.
-pub(crate) const MAPS: [&str; 5] = [TABLES, SOCKETS, MEMBERS, COUNTERS, OUTCOMES];
+pub const MAPS: [&str; 8] = [
+    TABLES, SOCKETS, MEMBERS, COUNTERS, OUTCOMES, PAST, ASKED, TIMELINE,
+];
 
 /// A compiled BPF object.
 #[derive(Clone, Debug)]
@@ -53,13 +57,15 @@ impl Object {
 
     /// Loads the maps and one endpoint's copy of the programs, neither verified nor attached.
     ///
-    /// With a directory the maps are the ones pinned there; those that are not yet are created.
+    /// With a directory the maps are the ones pinned there, whatever their definition: a service's
+    /// `SOCKETS` may have been begun by an earlier version, with fewer slots. Those that are not
+    /// pinned yet are created.
     pub(crate) fn open(&self, endpoint: u32, pins: Option<&Path>) -> Result<Ebpf, BpfError> {
         let endpoint = usize::try_from(endpoint).ok().and_then(|e| IDS.get(e));
         let endpoint = endpoint.ok_or(BpfError::Foreign { name: ENDPOINT })?;
         let mut kept = LOADER.lock().unwrap_or_else(PoisonError::into_inner);
         if pins.is_none() {
-            // Where to pin is never forgotten.
+            // A loader cannot be told to pin no more.
             *kept = None;
         }
         let loader = kept.get_or_insert_with(|| {

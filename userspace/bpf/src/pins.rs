@@ -7,11 +7,11 @@ use std::{
 
 use aya::maps::{MapData, MapError, MapInfo, MapType};
 use synflip_abi::{
-    COUNTER_WORDS, COUNTERS, MAX_ENDPOINTS, MAX_SLOTS, MEMBERS, Member, OUTCOME_WORDS, OUTCOMES,
-    SOCKETS, TABLES, TABLES_LEN,
+    ASKED, COUNTER_WORDS, COUNTERS, MAX_ENDPOINTS, MAX_MOMENTS, MAX_SLOTS, MEMBERS, Member, Moment,
+    OUTCOME_WORDS, OUTCOMES, PAST, PAST_WORDS, SOCKETS, TABLES, TABLES_LEN, TIMELINE,
 };
 
-use crate::{BpfError, bpffs, sockets::Sockets};
+use crate::{BpfError, bpffs, object::MAPS, sockets::Sockets};
 
 /// What a map of this version is like; every key is a u32.
 #[derive(Clone, Copy, Debug)]
@@ -22,45 +22,41 @@ struct Definition {
     entries: u32,
 }
 
-const DEFINITIONS: [Definition; 5] = [
+const fn map(name: &'static str, kind: MapType, value: usize, entries: u32) -> Definition {
     Definition {
-        name: TABLES,
-        kind: MapType::ArrayOfMaps,
-        value: 4,
-        entries: TABLES_LEN,
-    },
-    Definition {
-        name: SOCKETS,
-        kind: MapType::ReuseportSockArray,
-        value: 8,
-        entries: MAX_SLOTS,
-    },
-    Definition {
-        name: MEMBERS,
-        kind: MapType::Array,
-        value: 8 * Member::WORDS,
-        entries: MAX_SLOTS,
-    },
-    Definition {
-        name: COUNTERS,
-        kind: MapType::PerCpuArray,
-        value: 8 * COUNTER_WORDS,
-        entries: MAX_SLOTS,
-    },
-    Definition {
-        name: OUTCOMES,
-        kind: MapType::PerCpuArray,
-        value: 8 * OUTCOME_WORDS,
-        entries: MAX_ENDPOINTS,
-    },
+        name,
+        kind,
+        value,
+        entries,
+    }
+}
+
+const DEFINITIONS: [Definition; MAPS.len()] = [
+    map(TABLES, MapType::ArrayOfMaps, 4, TABLES_LEN),
+    map(SOCKETS, MapType::ReuseportSockArray, 8, MAX_SLOTS),
+    map(MEMBERS, MapType::Array, 8 * Member::WORDS, MAX_SLOTS),
+    map(COUNTERS, MapType::PerCpuArray, 8 * COUNTER_WORDS, MAX_SLOTS),
+    map(
+        OUTCOMES,
+        MapType::PerCpuArray,
+        8 * OUTCOME_WORDS,
+        MAX_ENDPOINTS,
+    ),
+    map(PAST, MapType::Array, 8 * PAST_WORDS, MAX_ENDPOINTS),
+    map(ASKED, MapType::Array, 4, MAX_ENDPOINTS),
+    map(TIMELINE, MapType::Array, 8 * Moment::WORDS, MAX_MOMENTS),
 ];
 
 impl Definition {
     fn is_of(&self, info: &MapInfo) -> bool {
         let kind = info.map_type().is_ok_and(|kind| kind == self.kind);
-        kind && info.key_size() == 4
-            && info.value_size() as usize == self.value
-            && info.max_entries() == self.entries
+        // The sockets are the only map that goes from one version to the next: one of them had
+        // fewer.
+        let entries = match self.name {
+            SOCKETS => (1..=self.entries).contains(&info.max_entries()),
+            _ => info.max_entries() == self.entries,
+        };
+        kind && entries && info.key_size() == 4 && info.value_size() as usize == self.value
     }
 }
 
@@ -72,8 +68,18 @@ impl Definition {
 pub(crate) fn check(dir: &Path) -> Result<(), BpfError> {
     for definition in &DEFINITIONS {
         let (name, path) = (definition.name, dir.join(definition.name));
-        if !path.exists() {
-            continue;
+        // Not what a symlink points to: only what is pinned here is ours.
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => return Err(BpfError::Foreign { name }),
+            Err(source) => {
+                return Err(BpfError::Pin {
+                    op: "inspecting",
+                    path,
+                    source,
+                });
+            }
         }
         match MapInfo::from_pin(&path) {
             Ok(info) if definition.is_of(&info) => {}
@@ -116,20 +122,32 @@ pub struct Leftover {
 pub fn leftovers(bpffs: &Path) -> Vec<Leftover> {
     let versions = bpffs::versions(bpffs).into_iter();
     let services = versions.filter(|version| *version != bpffs::root(bpffs));
-    let services = services.flat_map(|version| entries(&version));
+    let services = services.flat_map(|version| bpffs::found(&version).unwrap_or_default());
+    let services = services.filter(|found| !is_carried_over(bpffs, &found.pins));
     services
-        .map(|dir| Leftover {
-            open: open_listeners(&dir),
-            dir,
+        .map(|found| Leftover {
+            open: match found.service {
+                Some(_) => open_listeners(&found.pins),
+                // Whatever it is, no listener needs it.
+                None => Some(0),
+            },
+            dir: found.pins,
         })
         .collect()
 }
 
+/// Whether the sockets in another version's pins are this version's as well.
+fn is_carried_over(bpffs: &Path, other: &Path) -> bool {
+    let id = |dir: &Path| sockets_of(dir)?.0.0.info().ok().map(|info| info.id());
+    let own = other.file_name().map(|name| bpffs::root(bpffs).join(name));
+    own.is_some_and(|own| own.exists() && id(other).is_some_and(|its| id(&own) == Some(its)))
+}
+
 /// How many of a service's listeners are open, if its sockets are in a map as this version's are.
-fn open_listeners(dir: &Path) -> Option<u32> {
+pub(crate) fn open_listeners(dir: &Path) -> Option<u32> {
     if !dir.join(SOCKETS).exists() {
         // Without it none can be found again.
-        return dir.is_dir().then_some(0);
+        return Some(0);
     }
     let (sockets, slots) = sockets_of(dir)?;
     let mut open = 0;
@@ -140,7 +158,7 @@ fn open_listeners(dir: &Path) -> Option<u32> {
 }
 
 /// A service's sockets, and how many slots they have.
-fn sockets_of(dir: &Path) -> Option<(Sockets, u32)> {
+pub(crate) fn sockets_of(dir: &Path) -> Option<(Sockets, u32)> {
     let data = MapData::from_pin(dir.join(SOCKETS)).ok()?;
     let info = data.info().ok()?;
     let kind = info.map_type().ok()?;
@@ -159,7 +177,8 @@ pub(crate) fn evict(dir: &Path, cookie: u64) -> bool {
     };
     let others = bpffs::versions(bpffs).into_iter();
     let others = others.map(|version| version.join(service));
-    for other in others.filter(|other| other != dir) {
+    let others = others.filter(|other| other != dir && !is_carried_over(bpffs, other));
+    for other in others {
         let Some((sockets, slots)) = sockets_of(&other) else {
             continue;
         };
@@ -183,7 +202,7 @@ pub(crate) fn evict(dir: &Path, cookie: u64) -> bool {
 /// # Errors
 /// [`BpfError::Pin`] if something is left.
 pub fn remove(pins: &Path) -> Result<(), BpfError> {
-    if pins.is_dir() {
+    if fs::symlink_metadata(pins).is_ok_and(|metadata| metadata.is_dir()) {
         bpffs::remove_dir(pins)
     } else {
         fs::remove_file(pins).map_err(|source| BpfError::Pin {
@@ -192,9 +211,4 @@ pub fn remove(pins: &Path) -> Result<(), BpfError> {
             source,
         })
     }
-}
-
-fn entries(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).into_iter().flatten();
-    entries.filter_map(|e| Some(e.ok()?.path())).collect()
 }

@@ -1,14 +1,23 @@
 //! The flip: one pointer swap that all programs of a service see at one instant.
 
 use std::{
+    fs, io,
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use aya::maps::{Array, ArrayOfMaps, MapData, MapError};
-use synflip_abi::{BARRIER, PUBLISHED, TABLE_WORDS, TABLES};
+use aya::maps::{MapData, MapError};
+use synflip_abi::{BARRIER, PUBLISHED, TABLES};
 
-use crate::{BpfError, sockets::Sockets};
+use crate::{
+    BpfError,
+    carry_over::Carrying,
+    slot_table::{self, SlotTable},
+    sockets::Sockets,
+    sys,
+};
 
 /// A table that is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +38,29 @@ pub enum Step {
 /// Publishes slot tables.
 #[derive(Debug)]
 pub struct Publisher {
-    pub(crate) tables: ArrayOfMaps<MapData, Array<MapData, u32>>,
-    pub(crate) sockets: Arc<Sockets>,
+    tables: MapData,
+    sockets: Arc<Sockets>,
+    /// Where the service's pins are.
+    dir: PathBuf,
+    /// If its groups may run the program of an earlier version still.
+    carrying: Option<Arc<Carrying>>,
 }
 
 impl Publisher {
+    pub(crate) fn new(
+        tables: MapData,
+        sockets: Arc<Sockets>,
+        dir: PathBuf,
+        carrying: Option<Arc<Carrying>>,
+    ) -> Self {
+        Self {
+            tables,
+            sockets,
+            dir,
+            carrying,
+        }
+    }
+
     /// Publishes a table. When this returns, the programs follow it on every CPU, and none that
     /// began with the old one is still running: no request can be created any more on a listener
     /// that it leaves out.
@@ -66,7 +93,7 @@ impl Publisher {
         mut done: impl FnMut(Step),
     ) -> Result<Published, BpfError> {
         let begun = Instant::now();
-        let table = Self::fill(words)?;
+        let table = SlotTable::new(words, members)?;
         done(Step::Filled);
         for (slot, cookie) in members {
             if self.sockets.cookie(*slot)? != Some(*cookie) {
@@ -74,12 +101,17 @@ impl Publisher {
             }
         }
         done(Step::Verified);
-        self.tables
-            .set(PUBLISHED, &table, 0)
-            .map_err(BpfError::map("updating", TABLES))?;
-        Ok(Published {
-            took: begun.elapsed(),
-        })
+        // Before it is published: an agent that dies right after that leaves a table that the next
+        // one can open.
+        let pin = table.pin(&self.dir, words)?;
+        if let Err(error) = self.swap(words, &table) {
+            // If this fails, too, the pin is removed after the next publication.
+            drop(fs::remove_file(&pin));
+            return Err(error);
+        }
+        let took = begun.elapsed();
+        slot_table::unpin_others(&self.dir, &pin);
+        Ok(Published { took })
     }
 
     /// Waits for a grace period, as a publication does, and changes nothing.
@@ -87,36 +119,41 @@ impl Publisher {
     /// # Errors
     /// When the kernel refuses the update.
     pub fn barrier(&mut self) -> Result<Duration, BpfError> {
-        let table = Self::fill(&[])?;
+        let table = SlotTable::new(&[], &[])?;
         let begun = Instant::now();
-        self.tables
-            .set(BARRIER, &table, 0)
-            .map_err(BpfError::map("updating", TABLES))?;
+        self.set(BARRIER, &table)?;
         Ok(begun.elapsed())
     }
 
-    /// The table that is published, if there is one. Needs CAP_SYS_ADMIN.
+    /// The words of the table that is published, if there is one, the cookies included.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When it cannot be read. Needs CAP_SYS_ADMIN if its pin has been removed.
     pub fn published(&self) -> Result<Option<Vec<u32>>, BpfError> {
-        let table = match self.tables.get(&PUBLISHED, 0) {
-            Ok(table) => table,
-            Err(MapError::KeyNotFound) => return Ok(None),
-            Err(error) => return Err(BpfError::map("reading", TABLES)(error)),
+        let id: u32 = match sys::lookup(self.tables.fd().as_fd(), PUBLISHED) {
+            Ok(id) => id,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(BpfError::map("reading", TABLES)(MapError::IoError(error))),
         };
-        let words: Result<Vec<u32>, _> = table.iter().collect();
-        words
-            .map(Some)
-            .map_err(BpfError::map("reading", "a slot table"))
+        SlotTable::find(&self.dir, id)?.words().map(Some)
     }
 
-    fn fill(words: &[u32]) -> Result<Array<MapData, u32>, BpfError> {
-        let failed = || BpfError::map("filling", "a slot table");
-        let mut table = Array::create(TABLE_WORDS, 0).map_err(failed())?;
-        for (index, word) in (0..).zip(words).filter(|(_, word)| **word != 0) {
-            table.set(index, word, 0).map_err(failed())?;
+    fn swap(&self, words: &[u32], table: &SlotTable) -> Result<(), BpfError> {
+        let Some(carrying) = &self.carrying else {
+            return self.set(PUBLISHED, table);
+        };
+        let before = self.published()?;
+        carrying.publish(words)?;
+        let swapped = self.set(PUBLISHED, table);
+        if let (Err(_), Some(before)) = (&swapped, before) {
+            carrying.publish(&before)?;
         }
-        Ok(table)
+        swapped
+    }
+
+    fn set(&self, index: u32, table: &SlotTable) -> Result<(), BpfError> {
+        let fd = table.0.fd().as_fd().as_raw_fd().cast_unsigned();
+        let updated = sys::update(self.tables.fd().as_fd(), index, fd);
+        updated.map_err(|error| BpfError::map("updating", TABLES)(MapError::IoError(error)))
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt, fs, io,
+    num::NonZero,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,11 +16,14 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use rustix::net::sockopt::socket_cookie;
-use synflip_abi::{COUNTERS, MEMBERS, Member, OUTCOMES, SOCKETS, TABLES};
+use synflip_abi::{
+    ASKED, Asked, COUNTERS, MAX_ENDPOINTS, MAX_SLOTS, MEMBERS, Member, Moment, OUTCOMES, PAST,
+    SOCKETS, TABLES, TIMELINE,
+};
 
 use crate::{
-    BpfError, Object, Outcomes, Publisher, Selections, Variant, bpffs, counters::Counters, pins,
-    sockets::Sockets,
+    BpfError, Object, Outcomes, Publisher, Selections, Variant, bpffs, carry_over::Carrying,
+    counters::Counters, pins, sockets::Sockets, timeline::Timeline,
 };
 
 /// The ring buffer of an object that logs (`aya-log-ebpf`).
@@ -35,7 +39,13 @@ pub struct Steering {
     variant: Variant,
     sockets: Arc<Sockets>,
     members: Array<MapData, [u64; Member::WORDS]>,
-    counters: Counters,
+    pub(crate) counters: Counters,
+    asked: Array<MapData, u32>,
+    timeline: Timeline,
+    /// The endpoint of each slot that something is noted of.
+    endpoints: BTreeMap<u32, u32>,
+    /// If its groups may run the program of an earlier version still.
+    carrying: Option<Arc<Carrying>>,
     programs: BTreeMap<u32, SkReuseport>,
     /// What each program has to say, if the object is one that logs.
     logs: Vec<EbpfLogger<&'static dyn log::Log>>,
@@ -67,11 +77,10 @@ impl Steering {
         let members = data(&mut ebpf, MEMBERS)?;
         let slots = data(&mut ebpf, COUNTERS)?;
         let outcomes = data(&mut ebpf, OUTCOMES)?;
-        let publisher = Publisher {
-            tables: typed(tables, TABLES)?,
-            sockets: Arc::clone(&sockets),
-        };
-        let steering = Self {
+        let past = data(&mut ebpf, PAST)?;
+        let asked = data(&mut ebpf, ASKED)?;
+        let timeline = data(&mut ebpf, TIMELINE)?;
+        let mut steering = Self {
             dir,
             object,
             variant,
@@ -80,11 +89,58 @@ impl Steering {
             counters: Counters {
                 slots: typed(slots, COUNTERS)?,
                 outcomes: typed(outcomes, OUTCOMES)?,
+                past: typed(past, PAST)?,
             },
+            asked: typed(asked, ASKED)?,
+            timeline: Timeline::new(typed(timeline, TIMELINE)?),
+            endpoints: BTreeMap::new(),
+            carrying: None,
             programs: BTreeMap::new(),
             logs: Vec::new(),
         };
+        steering.resume()?;
+        let publisher = Publisher::new(
+            tables,
+            Arc::clone(&steering.sockets),
+            steering.dir.clone(),
+            steering.carrying.clone(),
+        );
         Ok((steering, publisher))
+    }
+
+    /// Finishes what an earlier agent was in the middle of, and learns what it has noted.
+    fn resume(&mut self) -> Result<(), BpfError> {
+        self.counters.finish_folds()?;
+        for endpoint in 0..MAX_ENDPOINTS {
+            let word = self.asked.get(&endpoint, 0);
+            // Whoever asked has died with that agent.
+            if word.map_err(BpfError::map("reading", ASKED))? != 0 {
+                self.ask_no_more(endpoint)?;
+            }
+        }
+        for slot in 0..MAX_SLOTS {
+            if let Some(member) = self.noted(slot)? {
+                self.endpoints.insert(slot, member.endpoint);
+            }
+        }
+        let open = |slot: &u32| matches!(self.sockets.cookie(*slot), Ok(Some(_)));
+        let open = self.endpoints.iter().filter(|(slot, _)| open(slot));
+        let mut open: Vec<u32> = open.map(|(_, endpoint)| *endpoint).collect();
+        open.sort_unstable();
+        open.dedup();
+        self.carrying = Carrying::find(&self.dir, &self.sockets, open).map(Arc::new);
+        Ok(())
+    }
+
+    /// How many slots there are: fewer than [`MAX_SLOTS`] if an earlier version has begun the
+    /// service.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn slots(&self) -> Result<u32, BpfError> {
+        let info = self.sockets.0.info();
+        let info = info.map_err(BpfError::map("inspecting", SOCKETS))?;
+        Ok(info.max_entries().min(MAX_SLOTS))
     }
 
     /// Attaches the endpoint's program to the reuseport group that the listener is in.
@@ -107,6 +163,9 @@ impl Steering {
         };
         let attached = program.attach(listener).map_err(refused);
         self.programs.insert(endpoint, program);
+        if let (Ok(()), Some(carrying)) = (&attached, &self.carrying) {
+            carrying.done_with(endpoint);
+        }
         attached
     }
 
@@ -169,6 +228,7 @@ impl Steering {
     /// When the kernel refuses: another program's socket array has the listener already (EBUSY),
     /// or it is not listening or not SO_REUSEPORT (EINVAL). The slot is empty then.
     pub fn fill(&mut self, slot: u32, listener: BorrowedFd<'_>) -> Result<(), BpfError> {
+        self.free(slot)?;
         self.counters.reset(slot)?;
         match self.sockets.put(slot, listener) {
             Err(error) if error.is_busy() => {
@@ -191,7 +251,20 @@ impl Steering {
         let words = member.map_or(Member::FREE, Member::pack);
         self.members
             .set(slot, words, 0)
-            .map_err(BpfError::map("writing", MEMBERS))
+            .map_err(BpfError::map("writing", MEMBERS))?;
+        match member {
+            Some(member) => self.endpoints.insert(slot, member.endpoint),
+            None => self.endpoints.remove(&slot),
+        };
+        Ok(())
+    }
+
+    /// Keeps what a slot was given among what its endpoint's were: it is about to be another's.
+    fn free(&mut self, slot: u32) -> Result<(), BpfError> {
+        match self.endpoints.get(&slot) {
+            Some(endpoint) if *endpoint < MAX_ENDPOINTS => self.counters.fold(slot, *endpoint),
+            _ => Ok(()),
+        }
     }
 
     /// Empties a slot. No table may mention it.
@@ -200,7 +273,22 @@ impl Steering {
     /// When a map cannot be written.
     pub fn clear(&mut self, slot: u32) -> Result<(), BpfError> {
         self.sockets.clear(slot)?;
-        self.note(slot, None)
+        self.free(slot)?;
+        let endpoint = self.endpoints.get(&slot).copied();
+        self.note(slot, None)?;
+        // Nobody is left in the group: there is nothing to attach a program to.
+        if let (Some(endpoint), Some(carrying)) = (endpoint, &self.carrying)
+            && !self.endpoints.values().any(|other| *other == endpoint)
+        {
+            carrying.done_with(endpoint);
+        }
+        Ok(())
+    }
+
+    fn noted(&self, slot: u32) -> Result<Option<Member>, BpfError> {
+        let words = self.members.get(&slot, 0);
+        let words = words.map_err(BpfError::map("reading", MEMBERS))?;
+        Ok(Member::unpack(&words))
     }
 
     /// What is noted of a slot, and the cookie of the listener that is in it now.
@@ -208,11 +296,58 @@ impl Steering {
     /// # Errors
     /// When a map cannot be read.
     pub fn member(&self, slot: u32) -> Result<(Option<Member>, Option<u64>), BpfError> {
-        let words = self
-            .members
-            .get(&slot, 0)
-            .map_err(BpfError::map("reading", MEMBERS))?;
-        Ok((Member::unpack(&words), self.sockets.cookie(slot)?))
+        Ok((self.noted(slot)?, self.sockets.cookie(slot)?))
+    }
+
+    /// Has connections from this port of the endpoint's own address go to a slot, whatever the
+    /// published table says, until [`Self::ask_no_more`]: that is how a generation that does not
+    /// work yet is asked whether it answers.
+    ///
+    /// One for each endpoint; another one replaces it. It begins at once and ends with this agent.
+    /// A connection from elsewhere does not profit, whatever its port. If nothing is in the slot,
+    /// the table decides.
+    ///
+    /// # Errors
+    /// When the map cannot be written: the endpoint's or the slot's number is none.
+    pub fn ask(&mut self, endpoint: u32, slot: u32, port: NonZero<u16>) -> Result<(), BpfError> {
+        let slot = u16::try_from(slot).map_err(|_too_large| BpfError::Slot {
+            op: "asking",
+            slot,
+            source: io::ErrorKind::InvalidInput.into(),
+        })?;
+        let asked = Asked {
+            port: port.get(),
+            slot,
+        };
+        let written = self.asked.set(endpoint, asked.pack(), 0);
+        written.map_err(BpfError::map("writing", ASKED))
+    }
+
+    /// Has all connections of an endpoint go where the table says again.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn ask_no_more(&mut self, endpoint: u32) -> Result<(), BpfError> {
+        let written = self.asked.set(endpoint, 0, 0);
+        written.map_err(BpfError::map("writing", ASKED))
+    }
+
+    /// What has happened to the service, oldest first: the last
+    /// [`MAX_MOMENTS`](synflip_abi::MAX_MOMENTS) things that were appended, by earlier agents too.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn timeline(&self) -> Result<Vec<Moment>, BpfError> {
+        self.timeline.moments()
+    }
+
+    /// Remembers something that has happened, at this time in milliseconds since the Unix epoch.
+    /// What is too long is cut off.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn append(&mut self, at_ms: u64, generation: &str, text: &str) -> Result<(), BpfError> {
+        self.timeline.append(at_ms, generation, text)
     }
 
     /// What came of an endpoint's runs.
@@ -220,7 +355,8 @@ impl Steering {
     /// # Errors
     /// When the map cannot be read.
     pub fn outcomes(&self, endpoint: u32) -> Result<Outcomes, BpfError> {
-        self.counters.outcomes(endpoint)
+        let its = self.endpoints.iter().filter(|(_, its)| **its == endpoint);
+        self.counters.outcomes(endpoint, its.map(|(slot, _)| *slot))
     }
 
     /// What a slot was given.
@@ -246,6 +382,9 @@ impl Steering {
     /// # Errors
     /// When a pin cannot be removed.
     pub fn unpin(self) -> Result<(), BpfError> {
+        if let Some(carrying) = &self.carrying {
+            carrying.end();
+        }
         bpffs::remove_dir(&self.dir)
     }
 
@@ -269,7 +408,7 @@ fn data(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, BpfError> {
 }
 
 /// Gives a map the type it is used as.
-fn typed<T: TryFrom<Map, Error = MapError>>(
+pub(crate) fn typed<T: TryFrom<Map, Error = MapError>>(
     data: MapData,
     name: &'static str,
 ) -> Result<T, BpfError> {

@@ -1,17 +1,36 @@
 //! The one place with calls that neither aya nor std offers: reading and writing a
-//! `REUSEPORT_SOCKARRAY` whose values are 64 bits wide, so that cookies can be read back, and
-//! giving memory back.
+//! `REUSEPORT_SOCKARRAY` whose values are 64 bits wide, so that cookies can be read back; reading
+//! the number of a map in a map of maps; making, filling and reading a slot table in one call
+//! each; and giving memory back.
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
+use synflip_abi::TableEntry;
+
+const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 
-/// The part of `union bpf_attr` that the element commands use (`include/uapi/linux/bpf.h`).
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
+
+/// The part of `union bpf_attr` that making a map uses (`include/uapi/linux/bpf.h`).
+#[repr(C, align(8))]
+struct Create {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+}
+
+/// The part that the element commands use.
 #[repr(C, align(8))]
 struct Element {
     map_fd: u32,
@@ -21,21 +40,93 @@ struct Element {
     flags: u64,
 }
 
-/// Stores a 64-bit value under a 32-bit key.
-pub(crate) fn update(map: BorrowedFd<'_>, key: u32, value: u64) -> io::Result<()> {
-    command(BPF_MAP_UPDATE_ELEM, map, &key, Some(&mut { value }))
+/// The part that the commands use which take many elements.
+#[repr(C, align(8))]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
 }
 
-/// Reads the 64-bit value under a 32-bit key.
-pub(crate) fn lookup(map: BorrowedFd<'_>, key: u32) -> io::Result<u64> {
-    let mut value = 0;
+/// What a map of this crate's can have as a value: 4, 8 or 16 bytes, any of which mean something.
+pub(crate) trait Value: Copy + Default {}
+impl Value for TableEntry {}
+impl Value for u32 {}
+impl Value for u64 {}
+
+/// Makes an array with values of this many bytes.
+pub(crate) fn create_array(value_size: u32, max_entries: u32) -> io::Result<OwnedFd> {
+    let create = Create {
+        map_type: BPF_MAP_TYPE_ARRAY,
+        key_size: 4,
+        value_size,
+        max_entries,
+        map_flags: 0,
+        inner_map_fd: 0,
+    };
+    let fd = bpf(BPF_MAP_CREATE, &create)?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just opened it for this process, with FD_CLOEXEC, and nobody else
+    // knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Fills the first entries of a slot table.
+pub(crate) fn fill<V: Value>(map: BorrowedFd<'_>, entries: &[V]) -> io::Result<()> {
+    let count = u32::try_from(entries.len()).map_err(io::Error::other)?;
+    let keys: Vec<u32> = (0..count).collect();
+    let batch = Batch {
+        in_batch: 0,
+        out_batch: 0,
+        keys: keys.as_ptr() as u64,
+        values: entries.as_ptr() as u64,
+        count,
+        map_fd: map.as_raw_fd().cast_unsigned(),
+        elem_flags: 0,
+        flags: 0,
+    };
+    bpf(BPF_MAP_UPDATE_BATCH, &batch).map(drop)
+}
+
+/// Reads the first entries of a slot table; there must be so many.
+pub(crate) fn read<V: Value>(map: BorrowedFd<'_>, count: u32) -> io::Result<Vec<V>> {
+    let mut keys = vec![0_u32; count as usize];
+    let mut entries = vec![V::default(); count as usize];
+    let mut next = 0_u32;
+    let batch = Batch {
+        in_batch: 0,
+        out_batch: &raw mut next as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: entries.as_mut_ptr() as u64,
+        count,
+        map_fd: map.as_raw_fd().cast_unsigned(),
+        elem_flags: 0,
+        flags: 0,
+    };
+    bpf(BPF_MAP_LOOKUP_BATCH, &batch)?;
+    Ok(entries)
+}
+
+/// Stores a value under a 32-bit key.
+pub(crate) fn update<V: Value>(map: BorrowedFd<'_>, key: u32, mut value: V) -> io::Result<()> {
+    command(BPF_MAP_UPDATE_ELEM, map, &key, Some(&mut value))
+}
+
+/// Reads the value under a 32-bit key.
+pub(crate) fn lookup<V: Value>(map: BorrowedFd<'_>, key: u32) -> io::Result<V> {
+    let mut value = V::default();
     command(BPF_MAP_LOOKUP_ELEM, map, &key, Some(&mut value))?;
     Ok(value)
 }
 
 /// Removes a 32-bit key.
 pub(crate) fn delete(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
-    command(BPF_MAP_DELETE_ELEM, map, &key, None)
+    command::<u64>(BPF_MAP_DELETE_ELEM, map, &key, None)
 }
 
 /// Gives memory that is no longer in use back to the system.
@@ -49,11 +140,12 @@ pub(crate) fn trim_heap() {
     }
 }
 
-fn command(
+/// One of the element commands. The map's values must be as large as `V`.
+fn command<V: Value>(
     command: libc::c_long,
     map: BorrowedFd<'_>,
     key: &u32,
-    value: Option<&mut u64>,
+    value: Option<&mut V>,
 ) -> io::Result<()> {
     let element = Element {
         map_fd: map.as_raw_fd().cast_unsigned(),
@@ -63,19 +155,18 @@ fn command(
         value: value.map_or(0, |value| std::ptr::from_mut(value) as u64),
         flags: 0,
     };
-    // SAFETY: the kernel reads `element` and the 4-byte key it points to, and reads or writes
-    // the 8-byte value; all three outlive the call, and this crate's maps have those sizes.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            &raw const element,
-            size_of::<Element>(),
-        )
-    };
+    bpf(command, &element).map(drop)
+}
+
+fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
+    let attributes = std::ptr::from_ref(attributes);
+    // SAFETY: the kernel reads the attributes, and reads or writes what they point to: keys of 4
+    // bytes and values of the size of the map's, all of which outlive the call. The callers above
+    // pass maps whose values have the size of what they pass.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {
-        Ok(())
+        Ok(result)
     }
 }

@@ -15,7 +15,7 @@ use rustix::{
     process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
 };
 use socket2::SockRef;
-use synflip_wire::{Client, ListenerSpec, MAX_FDS, Name, Register, Reply, Request};
+use synflip_wire::{Client, Endpoint, ListenerSpec, MAX_FDS, Name, Register, Reply, Request};
 
 use crate::{args::AdoptArgs, client, exit::Done, render};
 
@@ -42,16 +42,16 @@ pub(crate) fn run(args: &AdoptArgs, socket: &Path) -> anyhow::Result<Done> {
             listeners: some
                 .iter()
                 .map(|listener| ListenerSpec {
-                    address: listener.address,
+                    endpoint: Endpoint::tcp(listener.address),
                 })
                 .collect(),
         };
         let mut fds = vec![process.as_fd()];
         fds.extend(some.iter().map(|listener| listener.fd.as_fd()));
-        client
+        let id = client
             .send(&Request::Adopt(register), &fds)
             .context("asking the agent")?;
-        match client::answer(&mut client, client::PATIENCE)? {
+        match client::answer(&mut client, id, client::PATIENCE)? {
             Reply::Registered { .. } => {}
             other => return client::unexpected(&other),
         }

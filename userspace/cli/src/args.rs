@@ -46,6 +46,9 @@ pub(crate) enum Command {
     Retire(RetireArgs),
     /// Say what this kernel and this user can do, and what is missing.
     Doctor(DoctorArgs),
+    /// Carry connections for an agent, which starts this by itself; standard input is its socket.
+    #[command(hide = true)]
+    Relay,
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  synflip completions bash > /etc/bash_completion.d/synflip")]
     Completions {

@@ -1,9 +1,12 @@
 //! Talking to the agent.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context as _, bail};
-use synflip_wire::{Client, Name, Reply, Request, ServiceStatus, Status};
+use anyhow::{Context as _, anyhow, bail};
+use synflip_wire::{Client, Name, Reply, Request, RequestId, ServiceStatus, Status, WireError};
 
 use crate::exit::NoAgent;
 
@@ -12,12 +15,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connects to the agent.
 pub(crate) fn connect(socket: &Path) -> anyhow::Result<Client> {
-    Client::connect(socket).map_err(|source| {
-        NoAgent {
+    Client::connect(socket).map_err(|error| match error {
+        WireError::Connect(source) => anyhow!(NoAgent {
             socket: socket.to_owned(),
             source,
-        }
-        .into()
+        }),
+        // Its text names the thing, the cause and the cure by itself.
+        WireError::Refused(refusal) => anyhow!(refusal),
+        error => anyhow!(error).context(format!("the agent at {}", socket.display())),
     })
 }
 
@@ -44,18 +49,40 @@ pub(crate) fn service(
 
 /// Sends a request and returns the answer; a refusal is an error.
 pub(crate) fn ask(client: &mut Client, request: &Request) -> anyhow::Result<Reply> {
-    client.send(request, &[]).context("asking the agent")?;
-    answer(client, PATIENCE)
+    let id = client.send(request, &[]).context("asking the agent")?;
+    answer(client, id, PATIENCE)
 }
 
-/// Waits for the next answer; a refusal is an error.
-pub(crate) fn answer(client: &mut Client, patience: Duration) -> anyhow::Result<Reply> {
+/// Waits for the next answer to a request; a refusal is an error.
+pub(crate) fn answer(
+    client: &mut Client,
+    id: RequestId,
+    patience: Duration,
+) -> anyhow::Result<Reply> {
     match client
-        .receive(Some(patience))
+        .answer(id, patience)
         .context("waiting for the agent")?
     {
         Reply::Refused(refusal) => bail!(refusal),
         reply => Ok(reply),
+    }
+}
+
+/// Waits without having asked for anything, and notices at once when the agent goes away.
+pub(crate) fn rest(client: &mut Client, pause: Duration) -> anyhow::Result<()> {
+    let until = Instant::now() + pause;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match client.receive(Some(left)) {
+            Err(WireError::TimedOut) => return Ok(()),
+            Err(error) => return Err(error).context("the agent has gone away"),
+            Ok(message) => {
+                // Without an id: why it ends the connection.
+                if let Reply::Refused(refusal) = message.reply {
+                    bail!(refusal);
+                }
+            }
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use args::{Args, Command};
+use exit::Done;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -27,6 +28,9 @@ fn main() -> ExitCode {
         Command::Adopt(adopt) => adopt::run(&adopt, &socket),
         Command::Retire(retire) => flip::retire(&retire, &socket),
         Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::Relay => synflip_relay::run()
+            .map(|()| Done::Fully)
+            .map_err(Into::into),
         Command::Completions { shell } => {
             let mut command = Args::command();
             let name = command.get_name().to_owned();

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use synflip_wire::{GenerationStatus, ServiceStatus, Status, WireError};
+use synflip_wire::{GenerationStatus, Phase, RelayStatus, ServiceStatus, Status};
 
 use crate::{args::StatusArgs, client, exit::Done, render};
 
@@ -24,12 +24,7 @@ pub(crate) fn run(args: &StatusArgs, socket: &Path) -> anyhow::Result<Done> {
             return render::out(&text);
         }
         render::out(&format!("\x1b[H\x1b[2J{text}"))?;
-        // The agent says nothing unasked: this waits, and notices at once when it goes away.
-        match client.receive(Some(REFRESH)) {
-            Err(WireError::TimedOut) => {}
-            Err(error) => return Err(error.into()),
-            Ok(reply) => return client::unexpected(&reply),
-        }
+        client::rest(&mut client, REFRESH)?;
     }
 }
 
@@ -66,6 +61,16 @@ fn describe_service(service: &ServiceStatus) -> String {
         text.push_str(&format!(", can roll back to {previous}"));
     }
     text.push_str(&format!(", owner uid {}\n", service.owner_uid));
+    if let Some(hold) = service.hold {
+        let left = render::duration(hold.ends_at_ms.saturating_sub(now_ms()));
+        text.push_str(&format!(
+            "nobody works: connections wait for another {left}\n"
+        ));
+    }
+    if service.relayed.total > 0 {
+        let RelayStatus { open, total } = service.relayed;
+        text.push_str(&format!("{open} connections are relayed, of {total}\n"));
+    }
     let header = [
         "GENERATION",
         "PHASE",
@@ -97,7 +102,7 @@ fn describe_service(service: &ServiceStatus) -> String {
             endpoint.fell_back,
             endpoint.tombstones.into(),
         ];
-        let mut row = vec![endpoint.address.to_string()];
+        let mut row = vec![endpoint.endpoint.address().to_string()];
         row.extend(counts.map(|count| count.to_string()));
         row
     });
@@ -113,13 +118,25 @@ fn generation_row(generation: &GenerationStatus) -> Vec<String> {
     let pids: Vec<String> = generation.pids.iter().map(ToString::to_string).collect();
     vec![
         generation.name.to_string(),
-        generation.phase.as_str().into(),
+        phase(generation),
         listeners.len().to_string(),
         render::count(queued),
         render::count(half_open),
         selected.to_string(),
         pids.join(" "),
     ]
+}
+
+/// What it is doing, and what people would look for beside it.
+fn phase(generation: &GenerationStatus) -> String {
+    let phase = generation.phase;
+    match (phase, generation.in_service, generation.accepting) {
+        (Phase::Leaving, Some(count), _) => {
+            format!("{phase}, {count} in service", phase = phase.as_str())
+        }
+        (Phase::Working, _, Some(false)) => "working, nobody accepts".into(),
+        _ => phase.as_str().into(),
+    }
 }
 
 fn describe_timeline(service: &ServiceStatus) -> String {
@@ -140,4 +157,31 @@ fn now_ms() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_says_who_is_still_served() {
+        let said = |phase, in_service, accepting| {
+            super::phase(&GenerationStatus {
+                name: "v1".parse().unwrap(),
+                phase,
+                accepting,
+                in_service,
+                pids: vec![],
+                listeners: vec![],
+            })
+        };
+        assert_eq!(said(Phase::Leaving, Some(3), None), "leaving, 3 in service");
+        assert_eq!(said(Phase::Leaving, None, None), "leaving");
+        assert_eq!(
+            said(Phase::Working, None, Some(false)),
+            "working, nobody accepts"
+        );
+        assert_eq!(said(Phase::Working, None, None), "working");
+        assert_eq!(said(Phase::Unknown, None, Some(false)), "unknown");
+    }
 }

@@ -135,6 +135,61 @@ pub enum Effect {
     End,
 }
 
+/// The kinds of [`Effect`], named as in `--die-at before-publish`.
+macro_rules! kinds {
+    ($($kind:ident = $name:literal,)*) => {
+        /// What kind of thing an effect does.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[expect(missing_docs, reason = "each is the effect of that name")]
+        pub enum EffectKind {
+            $($kind,)*
+        }
+
+        impl EffectKind {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+
+            /// Its name.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+        }
+
+        impl Effect {
+            /// What kind it is.
+            pub const fn kind(&self) -> EffectKind {
+                match self {
+                    $(Self::$kind { .. } => EffectKind::$kind,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    Fill = "fill",
+    Keep = "keep",
+    Fetch = "fetch",
+    Note = "note",
+    Attach = "attach",
+    Barrier = "barrier",
+    Publish = "publish",
+    Read = "read",
+    Prepare = "prepare",
+    Store = "store",
+    Lend = "lend",
+    Relay = "relay",
+    Clear = "clear",
+    Close = "close",
+    Answer = "answer",
+    Tell = "tell",
+    Record = "record",
+    Wake = "wake",
+    End = "end",
+}
+
 /// What is noted of a listener, besides what never changes (owner and process), for the agent that
 /// comes after.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

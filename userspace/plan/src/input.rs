@@ -1,6 +1,6 @@
 //! What the machine is told.
 
-use synflip_types::{Cookie, Endpoint, EndpointId, Epoch, Name, Slot};
+use synflip_types::{Cookie, Endpoint, EndpointId, Epoch, Name, RequestId, Slot};
 
 use crate::Pending;
 
@@ -15,7 +15,7 @@ pub struct Asker {
     /// The peer.
     pub process: ProcessId,
     /// Its request.
-    pub request: u64,
+    pub request: RequestId,
 }
 
 /// A fact.

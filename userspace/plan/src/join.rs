@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use synflip_abi::{MAX_ENDPOINTS, MAX_SLOTS};
+use synflip_abi::MAX_ENDPOINTS;
 use synflip_types::{Cookie, Endpoint, EndpointId, GenerationId, Name, Slot};
 
 use crate::{
@@ -226,7 +226,7 @@ impl Service {
 
     fn free_slots(&self) -> Vec<Slot> {
         let mentioned = self.mentioned();
-        let slots = (0..MAX_SLOTS).map(Slot);
+        let slots = (0..self.rules.slots).map(Slot);
         slots
             .filter(|slot| !self.listeners.contains_key(slot) && !mentioned.contains(slot))
             .collect()

@@ -44,7 +44,7 @@ mod table;
 mod tests;
 mod time;
 
-pub use effect::{Answer, DrainEnd, Effect, Event, Flip, Happened, Note, NoteState};
+pub use effect::{Answer, DrainEnd, Effect, EffectKind, Event, Flip, Happened, Note, NoteState};
 pub use error::PlanError;
 pub use generation::{Generation, Link, Listener, Phase, Process, Ready, Role};
 pub use host::{Admission, Group, Host, HostError, Quotas};

@@ -5,6 +5,7 @@ use std::{
     mem,
 };
 
+use synflip_abi::MAX_SLOTS;
 use synflip_types::{Endpoint, EndpointId, Epoch, GenerationId, Name, Slot};
 
 use crate::{
@@ -29,6 +30,8 @@ pub struct Rules {
     /// Whether the first listener of a hash bucket stays open. Only a test that shows why turns
     /// this off.
     pub tombstones: bool,
+    /// Slots of its socket array: fewer than is usual if an earlier version has made it.
+    pub slots: u32,
     /// Most generations at one time, those included that are still closing.
     pub generations: usize,
     /// Between two looks at a drain.
@@ -48,6 +51,7 @@ impl Default for Rules {
             hold: 30_000,
             migrates: false,
             tombstones: true,
+            slots: MAX_SLOTS,
             generations: 64,
             // The first finds what ends by itself within a round trip; the longest is what a drain
             // that waits for a retransmission costs.

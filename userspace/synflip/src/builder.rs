@@ -11,7 +11,6 @@ use synflip_wire::{DEFAULT_SOCKET, GENERATION_ENV, Name, SOCKET_ENV};
 
 use crate::{
     Error, Server,
-    error::causes,
     session::{Failure, Session, spawn},
     shared::Shared,
     socket::Socket,
@@ -114,7 +113,8 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Name`], [`Error::Listen`], [`Error::System`]; [`Error::Refused`] if there is an
-    /// agent and it refuses, in both modes; [`Error::NoAgent`] with [`Mode::Required`] only.
+    /// agent and it refuses, in both modes; [`Error::NoAgent`] with [`Mode::Required`] only, also if
+    /// the agent and this crate speak no common version of the control protocol.
     /// Nothing is left open.
     pub fn start(self) -> Result<Server, Error> {
         let name = |name: String| Name::try_from(name).map_err(Error::Name);
@@ -154,11 +154,7 @@ impl Builder {
                     source,
                 });
             }
-            Err(Failure::Wire(error)) => log::warn!(
-                "synflip: no agent at {} ({}): running as a plain SO_REUSEPORT server",
-                session.agent.display(),
-                causes(&error),
-            ),
+            Err(Failure::Wire(error)) => session.report_plain(&error),
         }
         spawn(session).map_err(|source| Error::System {
             op: "starting a thread",

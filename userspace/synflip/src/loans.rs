@@ -15,6 +15,7 @@ use std::{
 };
 
 use rustix::net::SocketFlags;
+use synflip_wire::Cookie;
 
 use crate::socket::{Accepted, Bell, accept};
 
@@ -30,8 +31,8 @@ pub(crate) struct Loans {
 /// One of them; closed when the last accept loop that has looked at it is done with it.
 #[derive(Debug)]
 struct Loan {
-    /// The agent's number for it.
-    id: u64,
+    /// Which one it is for the agent.
+    cookie: Cookie,
     address: SocketAddr,
     /// None once it is closed.
     listener: Option<OwnedFd>,
@@ -41,7 +42,7 @@ struct Loan {
 /// Those that have been closed, for the session to report.
 #[derive(Debug)]
 struct Ended {
-    ids: Mutex<Vec<u64>>,
+    cookies: Mutex<Vec<Cookie>>,
     session: Arc<Bell>,
 }
 
@@ -52,16 +53,16 @@ impl Loans {
             any: AtomicBool::new(false),
             open: Mutex::default(),
             ended: Arc::new(Ended {
-                ids: Mutex::default(),
+                cookies: Mutex::default(),
                 session,
             }),
         }
     }
 
-    /// Adds a listener, which is in non-blocking mode, under the agent's number for it.
-    pub(crate) fn add(&self, id: u64, address: SocketAddr, listener: OwnedFd) {
+    /// Adds a listener, which is in non-blocking mode, under its cookie.
+    pub(crate) fn add(&self, cookie: Cookie, address: SocketAddr, listener: OwnedFd) {
         let loan = Arc::new(Loan {
-            id,
+            cookie,
             address,
             listener: Some(listener),
             ended: Arc::clone(&self.ended),
@@ -72,8 +73,8 @@ impl Loans {
     }
 
     /// Reports a listener that was of no use to anybody, and has been closed.
-    pub(crate) fn decline(&self, id: u64) {
-        self.ended.add(id);
+    pub(crate) fn decline(&self, cookie: Cookie) {
+        self.ended.add(cookie);
     }
 
     /// Takes one connection off the lent queues of an address; none if there is nothing on them.
@@ -106,9 +107,9 @@ impl Loans {
         drop(open);
     }
 
-    /// The numbers of those that have ended since the last call.
-    pub(crate) fn ended(&self) -> Vec<u64> {
-        std::mem::take(&mut lock(&self.ended.ids))
+    /// The cookies of those that have ended since the last call.
+    pub(crate) fn ended(&self) -> Vec<Cookie> {
+        std::mem::take(&mut lock(&self.ended.cookies))
     }
 
     fn end(&self, loan: &Arc<Loan>) {
@@ -131,13 +132,13 @@ impl Drop for Loan {
     fn drop(&mut self) {
         // Reported only when it is closed: the agent's descriptor is to be the last.
         drop(self.listener.take());
-        self.ended.add(self.id);
+        self.ended.add(self.cookie);
     }
 }
 
 impl Ended {
-    fn add(&self, id: u64) {
-        lock(&self.ids).push(id);
+    fn add(&self, cookie: Cookie) {
+        lock(&self.cookies).push(cookie);
         self.session.ring();
     }
 }

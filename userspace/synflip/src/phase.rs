@@ -25,6 +25,10 @@ pub enum Phase {
     /// New connections go to another generation. Those that were half-open or queued still come:
     /// keep accepting, and let clients with long connections know that they should reconnect.
     Draining,
+    /// New connections go to another generation, and the clients that are being served here are to
+    /// be told good-bye: answer what they have asked, and close (in HTTP/1, `Connection: close`).
+    /// Keep accepting.
+    Leaving,
     /// Nothing is pending, and the generation is kept for a rollback: keep accepting.
     /// [`Phase::Working`] may follow.
     Standby,
@@ -49,6 +53,7 @@ impl Phase {
             Self::Ready => "ready",
             Self::Working => "working",
             Self::Draining => "draining",
+            Self::Leaving => "leaving",
             Self::Standby => "standby",
             Self::Drained => "drained",
             Self::Retired => "retired",
@@ -67,6 +72,7 @@ pub(crate) const fn after(event: Event) -> Option<Phase> {
     match event {
         Event::Working => Some(Phase::Working),
         Event::Draining => Some(Phase::Draining),
+        Event::Leaving => Some(Phase::Leaving),
         Event::Standby => Some(Phase::Standby),
         Event::Drained => Some(Phase::Drained),
         Event::Retired => Some(Phase::Retired),

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     os::fd::AsFd as _,
     path::PathBuf,
     sync::Arc,
@@ -11,7 +10,8 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags};
 use synflip_wire::{
-    Client, ListenerSpec, MAX_FDS, Name, Refusal, Register, Reply, Request, WireError,
+    Client, Endpoint, ErrorCode, ListenerSpec, MAX_FDS, Message, Name, Refusal, Register, Reply,
+    Request, RequestId, WireError,
 };
 
 use crate::{
@@ -39,7 +39,9 @@ pub(crate) struct Session {
     client: Option<Client>,
     pause: Duration,
     retry_at: Instant,
-    /// Whether a refusal of what was accepted before has been reported.
+    /// With which request of this conversation it has been said that the server is ready.
+    ready: Option<RequestId>,
+    /// Whether it has been reported that the agent does not want this server.
     reported: bool,
 }
 
@@ -52,7 +54,10 @@ pub(crate) enum Failure {
 
 impl From<WireError> for Failure {
     fn from(error: WireError) -> Self {
-        Self::Wire(error)
+        match error {
+            WireError::Refused(refusal) => Self::Refused(refusal),
+            error => Self::Wire(error),
+        }
     }
 }
 
@@ -65,16 +70,14 @@ impl Session {
             client: None,
             pause: RETRY[0],
             retry_at: Instant::now() + RETRY[0],
+            ready: None,
             reported: false,
         }
     }
 
     /// Connects and registers the listeners.
     pub(crate) fn connect(&mut self) -> Result<(), Failure> {
-        let mut client = Client::connect(&self.agent).map_err(|source| WireError::Io {
-            op: "connecting to",
-            source,
-        })?;
+        let mut client = Client::connect(&self.agent)?;
         let (sockets, mut generation) = {
             let state = self.shared.lock();
             (state.sockets.clone(), state.generation.clone())
@@ -83,6 +86,7 @@ impl Session {
             generation = Some(self.register(&mut client, share, generation)?);
         }
         self.client = Some(client);
+        self.ready = None;
         self.pause = RETRY[0];
         let first = self.shared.update(|state| {
             state.steered = true;
@@ -96,31 +100,46 @@ impl Session {
         Ok(())
     }
 
+    /// Says why the server runs without its agent, and does not repeat it.
+    pub(crate) fn report_plain(&mut self, error: &WireError) {
+        self.reported = error.is_version();
+        let is = if self.reported { "unusable" } else { "no" };
+        log::warn!(
+            "synflip: {is} agent at {} ({}): running as a plain SO_REUSEPORT server",
+            self.agent.display(),
+            causes(error),
+        );
+    }
+
     /// Registers up to `MAX_FDS` listeners; returns the generation's name.
     fn register(
-        &self,
+        &mut self,
         client: &mut Client,
         sockets: &[Socket],
         generation: Option<Name>,
     ) -> Result<Name, Failure> {
-        let spec = |address: SocketAddr| ListenerSpec { address };
+        let spec = |socket: &Socket| ListenerSpec {
+            endpoint: Endpoint::tcp(socket.address),
+        };
         let request = Request::Register(Register {
             service: self.service.clone(),
             generation,
-            listeners: sockets.iter().map(|socket| spec(socket.address)).collect(),
+            listeners: sockets.iter().map(spec).collect(),
         });
         let fds: Vec<_> = sockets
             .iter()
             .map(|socket| socket.listener.as_fd())
             .collect();
-        client.send(&request, &fds)?;
+        let id = client.send(&request, &fds)?;
         let deadline = Instant::now() + ANSWER;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match client.receive(Some(left))? {
-                Reply::Registered { generation, .. } => return Ok(generation),
-                Reply::Refused(refusal) => return Err(Failure::Refused(refusal)),
-                other => self.note(other),
+            let message = client.receive(Some(left))?;
+            match message.reply {
+                Reply::Registered { generation, .. } if message.id == Some(id) => {
+                    return Ok(generation);
+                }
+                _ => self.hear(message)?,
             }
         }
     }
@@ -156,16 +175,17 @@ impl Session {
             wanted
         });
         let said = if ready {
-            client.send(&Request::Ready, &[])
+            let said = client.send(&Request::Ready, &[]);
+            said.map(|id| self.ready = Some(id))
         } else {
             Ok(())
         };
         // What an agent has said before it died is there still, and may be somebody's queue.
         self.listen(&mut client)?;
         said?;
-        let ids = self.shared.loans.ended();
-        if !ids.is_empty() {
-            let said = client.send(&Request::Emptied { ids }, &[]);
+        let cookies = self.shared.loans.ended();
+        if !cookies.is_empty() {
+            let said = client.send(&Request::Emptied { cookies }, &[]);
             if said.is_err() {
                 self.listen(&mut client)?;
             }
@@ -179,21 +199,38 @@ impl Session {
     /// Reads all that the agent has said.
     fn listen(&mut self, client: &mut Client) -> Result<(), Failure> {
         loop {
-            match client.receive_with_fds(Some(Duration::ZERO)) {
-                Ok((Reply::Done, _)) => self.accepted(),
-                Ok((Reply::Refused(refusal), _)) => self.refused(refusal)?,
-                Ok((Reply::Queue { address, id }, fds)) => {
-                    for listener in fds {
-                        if !self.shared.lend(address, id, listener) {
-                            log::warn!("synflip: a queue of {address} came, where nobody accepts");
-                        }
-                    }
-                }
-                Ok((other, _)) => self.note(other),
+            match client.receive(Some(Duration::ZERO)) {
+                Ok(message) => self.hear(message)?,
                 Err(WireError::TimedOut) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Does what follows from something that the agent has said.
+    fn hear(&mut self, Message { id, reply, fds }: Message) -> Result<(), Failure> {
+        match reply {
+            Reply::Done if id.is_some() && id == self.ready => self.accepted(),
+            Reply::Refused(refusal) if id.is_some() && id == self.ready => self.refused(refusal)?,
+            // Of an agent that is older than this: what it does not know it need not do.
+            Reply::Refused(refusal) if refusal.code == ErrorCode::UnknownRequest => {
+                log::debug!("synflip: {refusal}");
+            }
+            Reply::Refused(refusal) => return Err(Failure::Refused(refusal)),
+            Reply::Queue { endpoint, cookie } => {
+                for listener in fds {
+                    if !self.shared.lend(endpoint.address(), cookie, listener) {
+                        log::warn!("synflip: a queue of {endpoint} came, where nobody accepts");
+                    }
+                }
+            }
+            Reply::Event(event) => match after(event) {
+                Some(phase) => self.shared.enter(phase),
+                None => log::debug!("synflip: ignored {event:?}"),
+            },
+            other => log::debug!("synflip: ignored {other:?}"),
+        }
+        Ok(())
     }
 
     /// Sleeps, and connects again when it is time to.
@@ -225,17 +262,6 @@ impl Session {
             Ok(()) => self.shared.bell.answer(),
             // Only for want of kernel memory: look around and try again.
             Err(_) => drop(self.shared.bell.wait(RETRY[0])),
-        }
-    }
-
-    /// An event, or something that needs no answer.
-    fn note(&self, reply: Reply) {
-        match reply {
-            Reply::Event(event) => match after(event) {
-                Some(phase) => self.shared.enter(phase),
-                None => log::debug!("synflip: ignored {event:?}"),
-            },
-            other => log::debug!("synflip: ignored {other:?}"),
         }
     }
 
@@ -277,19 +303,23 @@ impl Session {
             self.shared.sweep();
         }
         match failure {
+            Failure::Wire(error) if error.is_version() => self.keep_away(&causes(error)),
             Failure::Wire(error) if was_connected => {
                 log::warn!("synflip: lost the agent ({error}); serving on, and reconnecting");
             }
             Failure::Wire(error) => log::debug!("synflip: no agent yet: {}", causes(error)),
-            Failure::Refused(refusal) => {
-                self.pause = RETRY[1];
-                if !std::mem::replace(&mut self.reported, true) {
-                    log::error!("synflip: the agent refused; serving on, and retrying: {refusal}");
-                }
-            }
+            Failure::Refused(refusal) => self.keep_away(&refusal.text),
         }
         self.retry_at = Instant::now() + self.pause;
         self.pause = (self.pause * 2).min(RETRY[1]);
+    }
+
+    /// The agent does not want this server: says so once, and tries again now and then.
+    fn keep_away(&mut self, why: &str) {
+        self.pause = RETRY[1];
+        if !std::mem::replace(&mut self.reported, true) {
+            log::error!("synflip: the agent refused; serving on, and retrying: {why}");
+        }
     }
 
     /// Closes the listeners, then says so.
@@ -301,22 +331,10 @@ impl Session {
         };
         let said = client
             .send(&Request::Closed, &[])
-            .and_then(|()| farewell(&mut client));
+            .and_then(|id| client.answer(id, FAREWELL));
         if let Err(error) = said {
             // It sees that the connection ends, which means the same.
             log::debug!("synflip: the agent did not note the end: {error}");
-        }
-    }
-}
-
-/// Waits until the agent has noted that the listeners are closed.
-fn farewell(client: &mut Client) -> Result<(), WireError> {
-    let deadline = Instant::now() + FAREWELL;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match client.receive(Some(left))? {
-            Reply::Done | Reply::Refused(_) => return Ok(()),
-            _ => {}
         }
     }
 }

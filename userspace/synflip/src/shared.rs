@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::net::SocketFlags;
-use synflip_wire::{Name, Refusal};
+use synflip_wire::{Cookie, Name, Refusal};
 
 use crate::{
     loans::Loans,
@@ -183,14 +183,14 @@ impl Shared {
 
     /// Lends another process's listener to the accept loops of its address; false, and it is
     /// closed, if nobody accepts there.
-    pub(crate) fn lend(&self, address: SocketAddr, id: u64, listener: OwnedFd) -> bool {
+    pub(crate) fn lend(&self, address: SocketAddr, cookie: Cookie, listener: OwnedFd) -> bool {
         let is_its = |socket: &Socket| socket.address == address;
         if !self.lock().sockets.iter().any(is_its) {
             drop(listener);
-            self.loans.decline(id);
+            self.loans.decline(cookie);
             return false;
         }
-        self.loans.add(id, address, listener);
+        self.loans.add(cookie, address, listener);
         self.sweep();
         true
     }

@@ -9,4 +9,4 @@ mod numbers;
 
 pub use endpoint::{Endpoint, InvalidEndpoint, Protocol};
 pub use name::{InvalidName, Name};
-pub use numbers::{Cookie, EndpointId, Epoch, GenerationId, Slot};
+pub use numbers::{Cookie, EndpointId, Epoch, GenerationId, RequestId, Slot};

@@ -32,4 +32,6 @@ numbers! {
     Cookie(u64);
     /// How many flips of a service have committed.
     Epoch(u64);
+    /// Which request of one connection an answer belongs to; its peer chooses it.
+    RequestId(u64);
 }

@@ -4,7 +4,9 @@ use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{MAX_FDS, VERSION};
+use synflip_types::RequestId;
+
+use crate::{FIRST_WITH_HELLO, MAX_FDS, VERSIONS, frame::FORMAT};
 
 /// Why the agent refused. Stable: programs match on it, people read [`Refusal::text`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,7 +15,9 @@ use crate::{MAX_FDS, VERSION};
 pub enum ErrorCode {
     /// The message could not be understood, or does not fit what was said before.
     BadMessage,
-    /// Another version of the protocol.
+    /// The agent does not know that request; the connection goes on.
+    UnknownRequest,
+    /// There is no version of the protocol that both ends speak.
     VersionMismatch,
     /// One of the agent's bounds is reached.
     LimitReached,
@@ -47,6 +51,9 @@ pub enum ErrorCode {
     GenerationClosed,
     /// The kernel refused; nothing changed.
     Kernel,
+    /// A code of a later release: [`Refusal::text`] says what it means.
+    #[serde(other)]
+    Unknown,
 }
 
 /// A refusal: the thing, the cause and the cure.
@@ -92,12 +99,31 @@ pub enum WireError {
         #[source]
         source: io::Error,
     },
-    /// The other end speaks another version.
-    #[error("the other end speaks protocol version {theirs}, this one {VERSION}")]
-    Version {
+    /// There is no agent at the socket, or this user may not use it.
+    #[error("connecting to the control socket failed")]
+    Connect(#[source] io::Error),
+    /// The other end sends frames of another format, or no frames.
+    #[error("the other end sends frames of version {theirs}, this one reads {FORMAT}")]
+    Format {
         /// Their version.
         theirs: u16,
     },
+    /// The agent is of a release that has no hello.
+    #[error(
+        "the agent is of a release before {FIRST_WITH_HELLO}, which speaks version 1 of the control \
+         protocol, and this program speaks {VERSIONS}: upgrade the agent and restart it, its services \
+         go on meanwhile"
+    )]
+    OldAgent,
+    /// There is no version of the protocol that both speak.
+    #[error("the agent does not speak {VERSIONS} of the control protocol, as this program does")]
+    Version(#[source] Refusal),
+    /// The agent has refused the connection.
+    #[error("the agent has refused the connection")]
+    Refused(#[source] Refusal),
+    /// The agent's answer to the hello is none.
+    #[error("the agent did not answer the hello as it has to")]
+    NoHello,
     /// A frame announces more than is allowed.
     #[error("a message of {length} bytes is over the bound of {max}")]
     TooLarge {
@@ -116,8 +142,33 @@ pub enum WireError {
     },
     /// The document is not what was expected.
     #[error("the message is not understood")]
-    Malformed(#[source] serde_json::Error),
+    Malformed {
+        /// The request that it is or answers, if that could be read.
+        id: Option<RequestId>,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
     /// Nothing came in time.
     #[error("no answer came in time")]
     TimedOut,
+}
+
+impl WireError {
+    /// The same of the message with that id.
+    pub(crate) fn of(self, id: RequestId) -> Self {
+        match self {
+            Self::Malformed { source, .. } => Self::Malformed {
+                id: Some(id),
+                source,
+            },
+            other => other,
+        }
+    }
+
+    /// Whether the two ends speak no common version: trying again changes nothing until one of
+    /// them is upgraded.
+    pub const fn is_version(&self) -> bool {
+        matches!(self, Self::OldAgent | Self::Version(_))
+    }
 }

@@ -1,34 +1,45 @@
 //! The control protocol: what servers and operators say to the agent, and how.
 //!
 //! A connection to the agent's unix socket carries frames in both directions. A frame is a header
-//! ([`frame`]) and a JSON document ([`Request`] towards the agent, [`Reply`] back); a
-//! [`Request::Register`] has the listeners' descriptors attached (`SCM_RIGHTS`).
+//! ([`frame`]) and a JSON document: a [`Request`] with its id towards the agent, a [`Reply`] back,
+//! which names the request that it answers unless it is an event. A [`Request::Register`] has the
+//! listeners' descriptors attached (`SCM_RIGHTS`). The first request is [`Request::Hello`], and so
+//! is the first reply: they agree on a version ([`VERSIONS`]) and on what both ends know
+//! ([`FEATURES`]).
+//!
+//! Releases can be mixed: fields, events and replies that one end does not know are ignored,
+//! requests that the agent does not know are refused and the connection lives on. What another
+//! language needs to know of all that is in `PROTOCOL.md`.
 //!
 //! Nothing here decides anything: the agent does ([`ErrorCode`] lists what it may answer).
 
 #![forbid(unsafe_code)]
 
 mod client;
+mod endpoint;
+mod envelope;
 mod error;
 pub mod frame;
+mod hello;
 mod reply;
 mod request;
 mod socket;
 mod status;
+#[cfg(test)]
+mod tests;
 
-pub use client::Client;
+pub use client::{Client, Message};
+pub use envelope::{Answer, Asked};
 pub use error::{ErrorCode, Refusal, WireError};
+pub use hello::{FEATURES, FIRST_WITH_HELLO, Hello, NoCommonVersion, VERSIONS, Versions, Welcome};
 pub use reply::{Certificate, Committed, DrainEnd, DrainStep, Event, ListenerDrain, Reply};
 pub use request::{ListenerSpec, Register, Request, Target};
 pub use socket::{Received, receive, send};
 pub use status::{
-    AgentStatus, EndpointStatus, GenerationStatus, ListenerStatus, Phase, ServiceStatus, Status,
-    TimelineEntry,
+    AgentStatus, EndpointStatus, GenerationStatus, HoldStatus, ListenerStatus, Phase, RelayStatus,
+    ServiceStatus, Status, TimelineEntry,
 };
-pub use synflip_types::{InvalidName, Name};
-
-/// Version of the messages; the agent refuses a peer that speaks another one.
-pub const VERSION: u16 = 1;
+pub use synflip_types::{Cookie, Endpoint, Epoch, InvalidName, Name, RequestId, Slot};
 
 /// Where the agent listens unless it is told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/synflip/agent.sock";

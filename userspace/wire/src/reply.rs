@@ -1,16 +1,16 @@
 //! What the agent answers.
 
-use std::net::SocketAddr;
-
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, Refusal, Status};
+use crate::{Cookie, Endpoint, Epoch, Name, Refusal, Slot, Status, Welcome};
 
 /// A message from the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Reply {
+    /// The answer to [`crate::Request::Hello`].
+    Hello(Welcome),
     /// The listeners are registered.
     Registered {
         /// The service.
@@ -36,11 +36,14 @@ pub enum Reply {
     /// attached, in non-blocking mode: accept from it until nothing is queued any more, close it,
     /// and say [`crate::Request::Emptied`]. If more comes, it is lent again.
     Queue {
-        /// The address that it is bound to.
-        address: SocketAddr,
-        /// Its number: its socket cookie.
-        id: u64,
+        /// The endpoint that it is bound to.
+        endpoint: Endpoint,
+        /// Which one it is.
+        cookie: Cookie,
     },
+    /// One of a later release: whoever gets it goes on.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What a server is told about its generation.
@@ -52,12 +55,17 @@ pub enum Event {
     Working,
     /// They go to another one now. Keep accepting: what was half-open or queued still comes.
     Draining,
+    /// They go to another one, and the clients that are being served are to be told good-bye.
+    Leaving,
     /// Nothing is pending and nothing will come. Still open, in case of a rollback.
     Standby,
     /// Nothing is pending and nothing will come: close the listeners and say `closed`.
     Drained,
     /// Retired by an operator: close the listeners, whatever is pending.
     Retired,
+    /// One of a later release: whoever gets it goes on.
+    #[serde(other)]
+    Unknown,
 }
 
 /// A flip that has committed.
@@ -70,7 +78,7 @@ pub struct Committed {
     /// The generation that is working now.
     pub to: Name,
     /// The count of committed flips, this one included.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// Listeners that new connections go to.
     pub listeners: usize,
     /// How long the kernel took to swap the table and wait for a grace period, in milliseconds.
@@ -100,6 +108,7 @@ impl DrainStep {
 /// How the wait for a drain ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum DrainEnd {
     /// Nothing is pending; the old generation's servers were told to close.
     Drained,
@@ -109,6 +118,9 @@ pub enum DrainEnd {
     DeadlinePassed,
     /// Another flip has made the old generation work again.
     Superseded,
+    /// A way of a later release.
+    #[serde(other)]
+    Unknown,
 }
 
 /// How an old generation's listeners became empty, or what is left on them.
@@ -128,9 +140,10 @@ pub struct Certificate {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ListenerDrain {
     /// Its slot.
-    pub slot: u32,
-    /// The address it is bound to.
-    pub address: SocketAddr,
+    pub slot: Slot,
+    /// The endpoint that it is bound to.
+    #[serde(flatten, with = "crate::endpoint")]
+    pub endpoint: Endpoint,
     /// What was pending, from the commit on, at each reading that differed from the one before
     /// (of a long drain: the first ones and the last).
     pub steps: Vec<DrainStep>,

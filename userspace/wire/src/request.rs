@@ -1,16 +1,16 @@
 //! What a peer can ask.
 
-use std::net::SocketAddr;
-
 use serde::{Deserialize, Serialize};
 
-use crate::Name;
+use crate::{Cookie, Endpoint, Epoch, Hello, Name};
 
 /// A message to the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(tag = "request", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Request {
+    /// The first one of a connection, and of it only.
+    Hello(Hello),
     /// A server joins a generation with its listeners; their descriptors are attached in order.
     /// May be repeated on one connection to add listeners to the same generation.
     Register(Register),
@@ -23,8 +23,8 @@ pub enum Request {
     Closed,
     /// Lent listeners had nothing queued any more, and are closed. There is no answer.
     Emptied {
-        /// Their numbers, from [`crate::Reply::Queue`].
-        ids: Vec<u64>,
+        /// Their cookies, from [`crate::Reply::Queue`].
+        cookies: Vec<Cookie>,
     },
     /// What is registered, working, draining.
     Status {
@@ -38,11 +38,12 @@ pub enum Request {
         /// The generation to flip to.
         to: Target,
         /// Refuse unless the service is still at this epoch: what the operator saw last.
-        if_epoch: Option<u64>,
+        if_epoch: Option<Epoch>,
         /// How long to wait for the old generation to drain, in milliseconds; 0 does not wait.
         drain_ms: u64,
         /// Keep the old generation open after it has drained, to roll back to, until it is
         /// retired.
+        #[serde(default)]
         keep: bool,
     },
     /// Forgets a generation that is not working and tells its servers to close.
@@ -52,13 +53,16 @@ pub enum Request {
         /// The generation.
         generation: Name,
         /// Do so even while connections are pending on it.
+        #[serde(default)]
         force: bool,
     },
+    /// One of a later release: it is refused.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Listeners that join a generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Register {
     /// The service they belong to.
     pub service: Name,
@@ -70,10 +74,9 @@ pub struct Register {
 
 /// What the peer claims of one listener; the agent checks it against the descriptor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ListenerSpec {
-    /// The local address it is bound to.
-    pub address: SocketAddr,
+    /// The endpoint that it is bound to.
+    pub endpoint: Endpoint,
 }
 
 /// Which generation a flip goes to.

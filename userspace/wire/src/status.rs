@@ -1,10 +1,8 @@
 //! The agent's account of itself.
 
-use std::net::SocketAddr;
-
 use serde::{Deserialize, Serialize};
 
-use crate::Name;
+use crate::{Endpoint, Epoch, Name, Slot};
 
 /// The answer to a status request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +36,7 @@ pub struct ServiceStatus {
     /// Who may flip it, besides root.
     pub owner_uid: u32,
     /// The count of committed flips.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The generation that new connections go to.
     pub working: Option<Name>,
     /// The generation that a rollback goes to.
@@ -47,15 +45,41 @@ pub struct ServiceStatus {
     pub endpoints: Vec<EndpointStatus>,
     /// Its generations, oldest first.
     pub generations: Vec<GenerationStatus>,
+    /// Connections that the agent carries to a server which does not link the helper.
+    #[serde(default)]
+    pub relayed: RelayStatus,
+    /// Nobody works: connections are held for a successor.
+    #[serde(default)]
+    pub hold: Option<HoldStatus>,
     /// What happened, oldest first; bounded.
     pub timeline: Vec<TimelineEntry>,
+}
+
+/// Connections that are carried for a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RelayStatus {
+    /// Now.
+    pub open: u64,
+    /// Since the service began, these included.
+    pub total: u64,
+}
+
+/// The time for which connections wait in queues that nobody serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldStatus {
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// When they are given up, in milliseconds since the Unix epoch.
+    pub ends_at_ms: u64,
 }
 
 /// One endpoint: what its program did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointStatus {
-    /// The local address.
-    pub address: SocketAddr,
+    /// The endpoint: `protocol` and `address`.
+    #[serde(flatten, with = "crate::endpoint")]
+    pub endpoint: Endpoint,
     /// How often the program ran; not the number of connections.
     pub runs: u64,
     /// Of these: found a listener of the published table.
@@ -73,6 +97,7 @@ pub struct EndpointStatus {
 /// What a generation is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Phase {
     /// Has listeners, is not ready.
     Registered,
@@ -82,10 +107,15 @@ pub enum Phase {
     Working,
     /// New connections go elsewhere; requests are still pending on it.
     Draining,
+    /// New connections go elsewhere; its servers were told to say good-bye to their clients.
+    Leaving,
     /// Nothing is pending on it; it is kept for a rollback.
     Standby,
     /// Nothing is pending on it; its servers were told to close.
     Drained,
+    /// A phase of a later release.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Phase {
@@ -96,8 +126,10 @@ impl Phase {
             Self::Ready => "ready",
             Self::Working => "working",
             Self::Draining => "draining",
+            Self::Leaving => "leaving",
             Self::Standby => "standby",
             Self::Drained => "drained",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -109,6 +141,12 @@ pub struct GenerationStatus {
     pub name: Name,
     /// What it is doing.
     pub phase: Phase,
+    /// Whether somebody accepts from it; none if the agent does not say.
+    #[serde(default)]
+    pub accepting: Option<bool>,
+    /// Clients that it still serves, while it is leaving and as far as its servers say.
+    #[serde(default)]
+    pub in_service: Option<u64>,
     /// The processes that are registered and connected.
     pub pids: Vec<u32>,
     /// Its listeners, by slot.
@@ -119,9 +157,16 @@ pub struct GenerationStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerStatus {
     /// Its slot.
-    pub slot: u32,
-    /// The address it is bound to.
-    pub address: SocketAddr,
+    pub slot: Slot,
+    /// The endpoint that it is bound to: `protocol` and `address`.
+    #[serde(flatten, with = "crate::endpoint")]
+    pub endpoint: Endpoint,
+    /// The processes that hold it, besides the agent.
+    #[serde(default)]
+    pub held_by: Vec<u32>,
+    /// Whether the agent holds a duplicate.
+    #[serde(default)]
+    pub custody: bool,
     /// Connections in its accept queue; none if the kernel's table did not show it.
     pub queued: Option<u64>,
     /// Handshakes that have begun and not ended.

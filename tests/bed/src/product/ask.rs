@@ -166,13 +166,13 @@ impl Agent {
                 ensure!(
                     e.runs == sum,
                     "{}: {} runs, outcomes add up to {sum}",
-                    e.address,
+                    e.endpoint,
                     e.runs
                 );
                 ensure!(
                     e.fell_back == 0,
                     "{}: fell back {} times",
-                    e.address,
+                    e.endpoint,
                     e.fell_back
                 );
             }

@@ -6,7 +6,7 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::net::{Shutdown, shutdown};
 use synflip_wire::{
-    Certificate, Client, Committed, Name, Reply, Request, ServiceStatus, Status, Target,
+    Certificate, Client, Committed, Name, Reply, Request, RequestId, ServiceStatus, Status, Target,
 };
 
 use crate::{product::Agent, wait::SOON};
@@ -15,6 +15,8 @@ use crate::{product::Agent, wait::SOON};
 #[derive(Debug)]
 pub struct Operator {
     client: Client,
+    /// The last flip, whose certificate is waited for.
+    flip: RequestId,
 }
 
 impl Operator {
@@ -34,7 +36,10 @@ impl Operator {
     /// When it does not answer.
     pub fn at(socket: &Path) -> Result<Self> {
         let client = Client::connect(socket).context("connect to the agent")?;
-        Ok(Self { client })
+        Ok(Self {
+            client,
+            flip: RequestId::default(),
+        })
     }
 
     /// Flips and returns at the commit; with a drain time, [`Operator::drained`] has to follow.
@@ -50,7 +55,8 @@ impl Operator {
             drain_ms: u64::try_from(drain.as_millis()).context("a drain time")?,
             keep,
         };
-        match self.client.ask(&request, SOON)? {
+        self.flip = self.client.send(&request, &[])?;
+        match self.client.answer(self.flip, SOON)? {
             Reply::Committed(committed) => Ok(committed),
             other => bail!("flip to {to}: {other:?}"),
         }
@@ -65,7 +71,7 @@ impl Operator {
         loop {
             match self
                 .client
-                .receive(Some(limit))
+                .answer(self.flip, limit)
                 .context("wait for the drain")?
             {
                 Reply::Drained(certificate) => return Ok(certificate),

@@ -76,7 +76,7 @@ fn joining(die_at: Option<DieAt>) -> Result<Rest> {
     let second = doomed.start(&[])?;
     doomed.death(Some(&load))?;
     let status = doomed.fixture.wait_back(&["gen1", "gen2"])?;
-    ensure!(works(&status, "gen1") && status.epoch == 1, "{status:#?}");
+    ensure!(works(&status, "gen1") && status.epoch.0 == 1, "{status:#?}");
     doomed.flip("gen2")?;
     doomed.finish(Some(load), vec![first, second])
 }
@@ -109,7 +109,7 @@ fn back(die_at: Option<DieAt>) -> Result<Rest> {
     doomed.ends(second)?;
     doomed.death(Some(&load))?;
     let status = doomed.fixture.wait_back(&["gen1"])?;
-    ensure!(works(&status, "gen1") && status.epoch == 3, "{status:#?}");
+    ensure!(works(&status, "gen1") && status.epoch.0 == 3, "{status:#?}");
     doomed.finish(Some(load), vec![first])
 }
 
@@ -123,7 +123,7 @@ fn retiring(die_at: Option<DieAt>) -> Result<Rest> {
     doomed.death(Some(&load))?;
     doomed.ends(second)?;
     let status = doomed.fixture.wait_back(&["gen1"])?;
-    ensure!(works(&status, "gen1") && status.epoch == 1, "{status:#?}");
+    ensure!(works(&status, "gen1") && status.epoch.0 == 1, "{status:#?}");
     doomed.finish(Some(load), vec![first])
 }
 
@@ -148,7 +148,7 @@ fn comeback(die_at: Option<DieAt>) -> Result<Rest> {
     load.more(SOME)?;
     doomed.die_returning(die_at, &load)?;
     let status = doomed.fixture.wait_back(&["gen1", "gen2"])?;
-    ensure!(works(&status, "gen1") && status.epoch == 1, "{status:#?}");
+    ensure!(works(&status, "gen1") && status.epoch.0 == 1, "{status:#?}");
     doomed.flip("gen2")?;
     doomed.finish(Some(load), vec![first, second])
 }

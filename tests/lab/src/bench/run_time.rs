@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-/// The kernel counts the run time of BPF programs while this exists.
+/// Whether the kernel counts the run time of BPF programs, while this exists.
 ///
 /// Counting takes two readings of the clock for each run, so not while anything else is measured.
 pub(super) struct Counting {
@@ -13,9 +13,18 @@ pub(super) struct Counting {
 }
 
 impl Counting {
-    pub(super) fn start() -> Result<Self> {
+    /// It does not, even if somebody else has asked for it.
+    pub(super) fn off() -> Result<Self> {
+        Self::switch("0")
+    }
+
+    pub(super) fn on() -> Result<Self> {
+        Self::switch("1")
+    }
+
+    fn switch(to: &str) -> Result<Self> {
         let before = fs::read_to_string(SWITCH).with_context(|| format!("read {SWITCH}"))?;
-        fs::write(SWITCH, "1").with_context(|| format!("write {SWITCH}"))?;
+        fs::write(SWITCH, to).with_context(|| format!("write {SWITCH}"))?;
         Ok(Self { before })
     }
 }

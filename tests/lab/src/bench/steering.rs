@@ -3,10 +3,13 @@
 //! The same server, once with synflip and once with SO_REUSEPORT alone, with as many listeners.
 //! Over loopback, without a distance: there the share of the program is greatest, and nothing but
 //! the load and the server is on the processors.
+//!
+//! Other programs of the host come and go in seconds: so the runs are short and many, one of each
+//! kind after the other, and what is said is how sure the ratio is.
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use synflip_bed::{
     Fixture, Network,
@@ -16,6 +19,7 @@ use synflip_bed::{
 };
 
 use super::{
+    interval::Interval,
     measure::{Spread, met},
     run_time::{Counting, RunTime},
 };
@@ -27,13 +31,25 @@ use crate::{
 #[derive(Serialize)]
 pub(super) struct Steering {
     pairs: Vec<Pair>,
-    median_ratio: f64,
-    goal: f64,
+    /// The median of the pairs' ratios.
+    median: Interval,
+    /// All connections with synflip to all without.
+    ratio: Interval,
+    goals: Goals,
     /// Mean run time of the program, in nanoseconds.
     program_ns: Option<f64>,
 }
 
-/// Two runs, in alternating slices.
+/// What is to be reached.
+#[derive(Serialize)]
+struct Goals {
+    /// By the median, and by the ratio of all.
+    value: f64,
+    /// By the lower bounds of both.
+    low: f64,
+}
+
+/// Two runs, one after the other.
 #[derive(Clone, Copy, Serialize)]
 struct Pair {
     synflip_per_second: f64,
@@ -60,102 +76,97 @@ pub(super) fn measure(
     }
 
     let mut results = Vec::new();
+    let counting = Counting::off()?;
     for number in 1..=pairs {
-        screen.state(|| format!("steering: pair {number} of {pairs}"))?;
-        let (mut with, mut without) = (Total::default(), Total::default());
-        // In slices, back and forth: other programs of the host come and go in seconds.
-        for slice in 0..SLICES {
-            let mut both = [(steered, &mut with), (plain, &mut without)];
-            // The other way around each time, so that neither profits from going first.
-            if (number + slice).is_multiple_of(2) {
-                both.reverse();
-            }
-            for (to, total) in both {
-                total.add(&load(to, length / SLICES)?);
-            }
+        if number % 10 == 1 {
+            screen.state(|| format!("steering: pair {number} of {pairs}"))?;
         }
-        let (synflip_per_second, plain_per_second) = (with.per_second(), without.per_second());
+        let run = |to| Ok::<_, anyhow::Error>(per_second(&load(to, length)?));
+        // The other way around each time, so that neither profits from going first.
+        let (synflip_per_second, plain_per_second) = if number.is_multiple_of(2) {
+            let with = run(steered)?;
+            (with, run(plain)?)
+        } else {
+            let without = run(plain)?;
+            (run(steered)?, without)
+        };
         results.push(Pair {
             synflip_per_second,
             plain_per_second,
             ratio: synflip_per_second / plain_per_second,
         });
     }
+    drop(counting);
 
     screen.state(|| "steering: the program's run time".into())?;
-    let counting = Counting::start()?;
+    let counting = Counting::on()?;
     let before = RunTime::read(fixture.agent.pid())?;
-    load(steered, length)?;
+    load(steered, SECOND)?;
     let program_ns = RunTime::read(fixture.agent.pid())?.mean_since(before);
     drop(counting);
     fixture.agent.check_counters()?;
     let ratios: Vec<f64> = results.iter().map(|pair| pair.ratio).collect();
+    let both = |pair: &Pair| (pair.synflip_per_second, pair.plain_per_second);
+    let both: Vec<_> = results.iter().map(both).collect();
     Ok(Steering {
+        median: Interval::median(&ratios).context("no pairs")?,
+        ratio: Interval::ratio(&both).context("no pairs")?,
         pairs: results,
-        median_ratio: Spread::of(&ratios).p50,
-        goal: GOAL,
+        goals: GOALS,
         program_ns,
     })
 }
 
 impl Steering {
     pub(super) fn describe(&self) -> String {
-        let rows = self.pairs.iter().zip(1..).map(|(pair, number)| {
+        let all = |of: fn(&Pair) -> f64| self.pairs.iter().map(of).collect::<Vec<_>>();
+        let median = |values: Vec<f64>| Spread::of(&values).p50;
+        let rows = [
+            ("median of the pairs", self.median),
+            ("all connections", self.ratio),
+        ];
+        let rows = rows.map(|(what, found)| {
             vec![
-                number.to_string(),
-                format!("{:.0}", pair.synflip_per_second),
-                format!("{:.0}", pair.plain_per_second),
-                format!("{:.3}", pair.ratio),
+                what.into(),
+                format!("{:.4}", found.value),
+                format!("{:.4} to {:.4}", found.low, found.high),
+                met(found.value >= self.goals.value && found.low >= self.goals.low).into(),
             ]
         });
-        let table = table(&["PAIR", "SYNFLIP /s", "PLAIN /s", "RATIO"], rows);
         let program = self.program_ns.map_or_else(
             || "the program did not run".into(),
-            |mean| format!("the program takes {mean:.0} ns a run"),
+            |mean| format!("the program takes {mean:.0} ns a run, with the kernel's statistics on"),
         );
         format!(
-            "\nsteering: connections per second, {LISTENERS} listeners, loopback, {CLIENTS} clients\n\
-             {table}\
-             median ratio {:.3} (goal: at least {}, {}); {program}\n{}",
-            self.median_ratio,
-            self.goal,
-            met(self.median_ratio >= self.goal),
+            "\nsteering: connections per second, {LISTENERS} listeners, loopback, {CLIENTS} \
+             clients, {} pairs: {:.0} with synflip, {:.0} with plain SO_REUSEPORT (medians)\n\
+             {}goal: at least {}, and at least {} with 95 %; {program}\n{}",
+            self.pairs.len(),
+            median(all(|pair| pair.synflip_per_second)),
+            median(all(|pair| pair.plain_per_second)),
+            table(&["SYNFLIP TO PLAIN", "RATIO", "WITH 95 %", "GOAL"], rows),
+            self.goals.value,
+            self.goals.low,
             self.doubt(),
         )
     }
 
-    /// What makes the ratio worth little: pairs that differ by more than what is looked for.
+    /// What makes the ratio worth little: bounds further apart than what is looked for.
     fn doubt(&self) -> String {
-        let ratios = self.pairs.iter().map(|pair| pair.ratio);
-        let least = ratios.clone().fold(f64::INFINITY, f64::min);
-        let most = ratios.fold(0.0, f64::max);
-        if most - least < 2.0 * (1.0 - self.goal) {
+        let width = self.median.high - self.median.low;
+        if width < 2.0 * (1.0 - self.goals.low) {
             return String::new();
         }
         format!(
-            "Note: the pairs differ by {:.0}%, so other programs are at work here too; \
-             repeat it on an idle host\n",
-            (most - least) * 100.0
+            "Note: the bounds differ by {:.1}%, so other programs are at work here too; repeat \
+             it on an idle host, or with more pairs\n",
+            width * 100.0
         )
     }
 }
 
-/// Several slices of one kind.
-#[derive(Default)]
-struct Total {
-    connections: u64,
-    seconds: f64,
-}
-
-impl Total {
-    fn add(&mut self, report: &Report) {
-        self.connections += report.ok;
-        self.seconds += report.seconds;
-    }
-
-    fn per_second(&self) -> f64 {
-        self.connections as f64 / self.seconds
-    }
+fn per_second(report: &Report) -> f64 {
+    report.ok as f64 / report.seconds
 }
 
 /// Makes load on one of the servers; every connection must be answered.
@@ -173,6 +184,7 @@ fn load(net: &Network, to: SocketAddr, length: Duration, interrupt: &Interrupt) 
 
 const LISTENERS: usize = 2;
 const CLIENTS: usize = 64;
-/// Of a run.
-const SLICES: u32 = 6;
-const GOAL: f64 = 0.97;
+const GOALS: Goals = Goals {
+    value: 0.99,
+    low: 0.98,
+};

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use synflip_types::{Cookie, Endpoint, EndpointId, Epoch, Name, Slot};
+use synflip_types::{Cookie, Endpoint, EndpointId, Epoch, Name, RequestId, Slot};
 
 use super::build::{ALT, OPERATOR};
 use crate::{
@@ -24,7 +24,7 @@ pub(super) fn endpoint(port: u16) -> EndpointId {
 pub(super) fn by(process: ProcessId) -> Asker {
     Asker {
         process,
-        request: 7,
+        request: RequestId(7),
     }
 }
 

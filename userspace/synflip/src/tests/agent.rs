@@ -13,9 +13,8 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags};
 use synflip_wire::{
-    Event, MAX_REPLY, MAX_REQUEST, Name, Register, Reply, Request,
-    frame::{self, Frames},
-    receive, send,
+    Answer, Asked, Cookie, Endpoint, Event, Name, Register, Reply, Request, RequestId,
+    frame::Frames, receive, send,
 };
 use tempfile::TempDir;
 
@@ -33,6 +32,8 @@ pub(super) struct Agent(UnixListener);
 pub(super) struct Peer {
     stream: UnixStream,
     frames: Frames,
+    /// The last request.
+    asked: Option<RequestId>,
 }
 
 impl Place {
@@ -55,15 +56,26 @@ impl Place {
 }
 
 impl Agent {
-    /// The next server that connects.
+    /// The next server that connects, welcomed.
     pub(super) fn peer(&self) -> Peer {
+        let mut peer = self.stranger();
+        let Some((Request::Hello(hello), _)) = peer.request() else {
+            panic!("not a hello");
+        };
+        peer.say(Reply::Hello(hello.welcome().unwrap()));
+        peer
+    }
+
+    /// The next server that connects: it waits for an answer to its hello.
+    pub(super) fn stranger(&self) -> Peer {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
         wait(&mut fds, Some(PATIENCE)).unwrap();
         assert!(!fds[0].revents().is_empty(), "nobody connects");
         let (stream, _) = self.0.accept().unwrap();
         Peer {
             stream,
-            frames: Frames::new(MAX_REQUEST),
+            frames: Frames::of_requests(),
+            asked: None,
         }
     }
 
@@ -103,7 +115,9 @@ impl Peer {
     ) -> Result<Option<(Request, Vec<OwnedFd>)>, ()> {
         loop {
             if let Some(frame) = self.frames.take().unwrap() {
-                return Ok(Some((frame.decode().unwrap(), frame.fds)));
+                let asked = Asked::read(&frame).unwrap();
+                self.asked = Some(asked.id);
+                return Ok(Some((asked.request, frame.fds)));
             }
             let mut fds = [PollFd::new(&self.stream, PollFlags::IN)];
             wait(&mut fds, Some(time)).unwrap();
@@ -126,7 +140,7 @@ impl Peer {
         };
         let listeners: Vec<TcpListener> = fds.into_iter().map(TcpListener::from).collect();
         let bound = listeners.iter().map(|one| one.local_addr().unwrap());
-        let claimed = register.listeners.iter().map(|one| one.address);
+        let claimed = register.listeners.iter().map(|one| one.endpoint.address());
         assert!(
             bound.eq(claimed),
             "each descriptor is what it is said to be"
@@ -158,14 +172,34 @@ impl Peer {
         });
     }
 
+    /// Answers the last request.
     pub(super) fn say(&self, reply: Reply) {
-        let frame = frame::encode(&reply, 0, MAX_REPLY).unwrap();
-        assert_eq!(send(&self.stream, &frame, &[]).unwrap(), frame.len());
+        self.write(&Answer::encode(self.asked, &reply, 0).unwrap());
+    }
+
+    /// Sends bytes as they are.
+    pub(super) fn write(&self, bytes: &[u8]) {
+        assert_eq!(send(&self.stream, bytes, &[]).unwrap(), bytes.len());
+    }
+
+    /// Sends a document as it is.
+    pub(super) fn document(&self, document: &str, fds: &[BorrowedFd<'_>]) {
+        let mut frame = u32::try_from(document.len())
+            .unwrap()
+            .to_le_bytes()
+            .to_vec();
+        frame.extend([2, 0, u8::try_from(fds.len()).unwrap(), 0]);
+        frame.extend(document.as_bytes());
+        assert_eq!(send(&self.stream, &frame, fds).unwrap(), frame.len());
     }
 
     /// Lends a listener to the accept loops of an address.
     pub(super) fn lend(&self, address: SocketAddr, id: u64, listener: BorrowedFd<'_>) {
-        let frame = frame::encode(&Reply::Queue { address, id }, 1, MAX_REPLY).unwrap();
+        let queue = Reply::Queue {
+            endpoint: Endpoint::tcp(address),
+            cookie: Cookie(id),
+        };
+        let frame = Answer::encode(None, &queue, 1).unwrap();
         assert_eq!(
             send(&self.stream, &frame, &[listener]).unwrap(),
             frame.len()
@@ -173,7 +207,7 @@ impl Peer {
     }
 
     pub(super) fn event(&self, event: Event) {
-        self.say(Reply::Event(event));
+        self.write(&Answer::encode(None, &Reply::Event(event), 0).unwrap());
     }
 }
 

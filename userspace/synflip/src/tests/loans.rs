@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use synflip_wire::{Event, Request};
+use synflip_wire::{Cookie, Event, Request};
 
 use super::{
     agent::{PATIENCE, Peer, Place, address},
@@ -61,6 +61,12 @@ fn answered(clients: Vec<TcpStream>) {
     }
 }
 
+fn emptied(cookie: u64) -> Request {
+    Request::Emptied {
+        cookies: vec![Cookie(cookie)],
+    }
+}
+
 /// Answers on a thread, until the end.
 fn serve(listener: Listener) -> thread::JoinHandle<()> {
     thread::spawn(move || {
@@ -80,13 +86,13 @@ fn accepts_what_is_lent_and_gives_it_back() {
     for _ in 0..2 {
         left.lend(&peer, to, 9);
         left.answered();
-        peer.expect(&Request::Emptied { ids: vec![9] });
+        peer.expect(&emptied(9));
         // If more comes, it is lent again.
         left.more(3);
     }
     left.lend(&peer, to, 10);
     left.answered();
-    peer.expect(&Request::Emptied { ids: vec![10] });
+    peer.expect(&emptied(10));
     let port = left.port();
     drop(left);
     refuses(port);
@@ -106,7 +112,7 @@ fn what_nobody_accepts_stays_queued() {
     left.lend(&peer, fds[0].local_addr().unwrap(), 1);
     // Nobody accepts there at all.
     left.lend(&peer, address(51), 2);
-    peer.expect(&Request::Emptied { ids: vec![2] });
+    peer.expect(&emptied(2));
     drop(server);
     assert!(peer.request().is_none(), "leaving gives everything back");
     for _ in 0..2 {
@@ -152,7 +158,7 @@ fn its_own_queue_is_served_beside_it() {
     let thread = serve(server.listeners().remove(0));
     left.answered();
     own.read_exact(&mut [0]).unwrap();
-    peer.expect(&Request::Emptied { ids: vec![4] });
+    peer.expect(&emptied(4));
     server.stop();
     thread.join().unwrap();
 }

@@ -6,3 +6,4 @@ mod reconnect;
 #[cfg(feature = "tokio")]
 mod tasks;
 mod threads;
+mod versions;

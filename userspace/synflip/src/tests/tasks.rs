@@ -2,7 +2,7 @@
 
 use std::{future::Future, os::fd::AsFd as _, sync::Arc, time::Duration};
 
-use synflip_wire::{Event, Reply, Request};
+use synflip_wire::{Cookie, Event, Reply, Request};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, runtime, sync::mpsc, time::timeout};
 
 use super::{
@@ -85,7 +85,9 @@ fn accepts_what_is_lent() {
         }
         let nothing = timeout(Duration::from_millis(10), listener.accept()).await;
         nothing.unwrap_err();
-        peer.expect(&Request::Emptied { ids: vec![6] });
+        peer.expect(&Request::Emptied {
+            cookies: vec![Cookie(6)],
+        });
     });
 }
 

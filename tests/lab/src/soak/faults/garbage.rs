@@ -13,23 +13,25 @@ use std::{
 use anyhow::{Context as _, Result};
 use rand::{Rng as _, RngExt as _, rngs::SmallRng};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use synflip_wire::{MAX_REQUEST, Request, frame};
+use synflip_wire::{Asked, Hello, Request, RequestId};
 
 use crate::soak::servers::Servers;
 
 /// Several at a time, all of which the agent has to stand.
 pub(super) fn send(servers: &mut Servers<'_>, rng: &mut SmallRng) -> Result<()> {
-    let status = frame::encode(&Request::Status { service: None }, 0, MAX_REQUEST)?;
+    let hello = Asked::encode(RequestId(1), &Request::Hello(Hello::new()), 0)?;
+    let status = Asked::encode(RequestId(2), &Request::Status { service: None }, 0)?;
+    let talk = [&hello[..], &status].concat();
     let mut noise = vec![0; rng.random_range(1..4096)];
     rng.fill_bytes(&mut noise);
-    let half = rng.random_range(1..status.len());
+    let half = rng.random_range(1..talk.len());
     let files: Vec<OwnedFd> = (0..rng.random_range(1..=MOST_FDS))
         .map(|_| Ok(File::open("/dev/null")?.into()))
         .collect::<Result<_>>()?;
     let lines: [(&[u8], &[OwnedFd]); 4] = [
         (&noise, &[]),
-        (&status[..half], &[]),
-        (&status, &files),
+        (&talk[..half], &[]),
+        (&talk, &files),
         (&[], &[]),
     ];
     let mut peers = Vec::new();

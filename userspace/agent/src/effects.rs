@@ -1,0 +1,419 @@
+//! Carrying out what the machine wants done: a thread for each service, which owns the service's
+//! maps, programs and descriptors, and may block.
+//!
+//! It does one thing after the other, in the machine's order. Each kind of effect has one place:
+//! [`slots`] (fill, keep, fetch, note, clear, close), [`publish`] (attach, barrier, publish),
+//! [`read`] (read), [`options`] (prepare), [`fdstore`] (store), [`lend`](Executor::lend) and
+//! [`relay`]; what peers are told goes out in the same order, made ready by `replies`.
+
+mod options;
+mod publish;
+mod read;
+mod slots;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    os::fd::OwnedFd,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread::{Builder, JoinHandle},
+    time::Duration,
+};
+
+use synflip_abi::Member;
+use synflip_bpf::{BpfError, Object, Publisher, Steering, Variant};
+use synflip_plan::{Effect, EffectKind, Input, ProcessId, Reading};
+use synflip_types::{Cookie, EndpointId, Name, RequestId, Slot};
+use synflip_wire::{Reply, TimelineEntry};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    custody::Custody,
+    error::chain,
+    fault::{Faults, Point},
+    fdstore,
+    peers::{Outbox, Outgoing},
+    process::Process,
+    queues::ListenTables,
+    registry::{Message, Report},
+    relay::Relay,
+};
+
+/// Time between two looks at what the programs have logged, if the object is one that logs.
+const LOGS: Duration = Duration::from_secs(1);
+
+/// What a service's thread is given to do.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// A process has come with descriptors, which the next effects put in place.
+    Incoming {
+        process: ProcessId,
+        identity: Process,
+        listeners: Vec<Custody>,
+        netns: OwnedFd,
+    },
+    /// A process that an earlier agent knew lives: its descriptors can be taken.
+    Followed {
+        process: ProcessId,
+        identity: Process,
+        pidfd: OwnedFd,
+    },
+    /// What the machine wants.
+    Effect(Effect),
+    /// Something has happened that the agent which comes after is to know of.
+    Append(TimelineEntry),
+    /// A message to a peer.
+    Send {
+        to: Outbox,
+        kind: EffectKind,
+        /// The request that it answers; none of what is said unasked.
+        id: Option<RequestId>,
+        reply: Reply,
+    },
+    /// The machine wants a listener lent to this peer.
+    Lend { slot: Slot, to: Outbox },
+    /// Somebody wants to know figures.
+    Survey {
+        slots: Vec<Slot>,
+        endpoints: Vec<EndpointId>,
+        answer: oneshot::Sender<Result<Survey, BpfError>>,
+    },
+}
+
+/// Figures for the status.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    pub(crate) readings: BTreeMap<Slot, Reading>,
+    pub(crate) outcomes: BTreeMap<EndpointId, synflip_bpf::Outcomes>,
+    pub(crate) selections: BTreeMap<Slot, synflip_bpf::Selections>,
+}
+
+/// What all services' threads are made with.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    pub(crate) bpffs: std::path::PathBuf,
+    pub(crate) object: Object,
+    pub(crate) variant: Variant,
+    pub(crate) faults: Faults,
+    pub(crate) relay: Relay,
+    pub(crate) messages: mpsc::Sender<Message>,
+}
+
+/// A service's thread.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    tasks: Option<Sender<Task>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts the thread of a service.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub(crate) fn start(executor: Executor) -> std::io::Result<Self> {
+        let (tasks, inbox) = channel();
+        let name = format!("service-{}", executor.service);
+        let thread = Builder::new()
+            .name(name)
+            .spawn(move || executor.run(&inbox))?;
+        Ok(Self {
+            tasks: Some(tasks),
+            thread: Some(thread),
+        })
+    }
+
+    /// Gives it something to do; false if it has ended.
+    pub(crate) fn give(&self, task: Task) -> bool {
+        let tasks = self.tasks.as_ref();
+        tasks.is_some_and(|tasks| tasks.send(task).is_ok())
+    }
+
+    /// Has it do what it was given, and waits until it has.
+    pub(crate) fn finish(mut self) {
+        self.tasks = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic has ended the process before this returns.
+            drop(thread.join());
+        }
+    }
+}
+
+/// What the thread owns.
+pub(crate) struct Executor {
+    service: Name,
+    owner_uid: u32,
+    setting: Setting,
+    /// None until the first listener comes, or if the maps could not be made: then it is tried
+    /// again with the next one.
+    kernel: Option<(Steering, Publisher)>,
+    tables: Option<ListenTables>,
+    custody: BTreeMap<Slot, Custody>,
+    incoming: Vec<Custody>,
+    notes: BTreeMap<Slot, Member>,
+    processes: HashMap<ProcessId, Process>,
+    followed: HashMap<ProcessId, OwnedFd>,
+    relay: Relay,
+}
+
+impl Executor {
+    /// That of a new service.
+    pub(crate) fn new(service: Name, owner_uid: u32, setting: Setting) -> Self {
+        Self {
+            service,
+            owner_uid,
+            relay: setting.relay.clone(),
+            setting,
+            kernel: None,
+            tables: None,
+            custody: BTreeMap::new(),
+            incoming: Vec::new(),
+            notes: BTreeMap::new(),
+            processes: HashMap::new(),
+            followed: HashMap::new(),
+        }
+    }
+
+    /// That of a service which an earlier agent has left.
+    pub(crate) fn taken_up(
+        service: Name,
+        owner_uid: u32,
+        setting: Setting,
+        kernel: (Steering, Publisher),
+        notes: BTreeMap<Slot, Member>,
+    ) -> Self {
+        Self {
+            kernel: Some(kernel),
+            notes,
+            ..Self::new(service, owner_uid, setting)
+        }
+    }
+
+    /// Takes a listener that systemd has kept into custody.
+    pub(crate) fn take_back(&mut self, slot: Slot, listener: Custody, netns: &OwnedFd) {
+        self.open_tables(netns);
+        self.custody.insert(slot, listener);
+    }
+
+    fn run(mut self, inbox: &Receiver<Task>) {
+        loop {
+            let logs = self
+                .kernel
+                .as_ref()
+                .is_some_and(|(steering, _)| steering.logs());
+            let task = if logs {
+                inbox.recv_timeout(LOGS)
+            } else {
+                inbox
+                    .recv()
+                    .map_err(|_ended| RecvTimeoutError::Disconnected)
+            };
+            match task {
+                Ok(Task::Effect(Effect::End)) => return self.end(),
+                Ok(task) => self.carry_out(task),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if let Some((steering, _)) = &mut self.kernel {
+                steering.flush_logs();
+            }
+        }
+    }
+
+    fn carry_out(&mut self, task: Task) {
+        match task {
+            Task::Incoming {
+                process,
+                identity,
+                listeners,
+                netns,
+            } => {
+                self.open_tables(&netns);
+                self.processes.insert(process, identity);
+                // What an earlier registration has left was refused.
+                self.incoming = listeners;
+            }
+            Task::Followed {
+                process,
+                identity,
+                pidfd,
+            } => {
+                self.processes.insert(process, identity);
+                self.followed.insert(process, pidfd);
+            }
+            Task::Effect(effect) => {
+                let kind = effect.kind();
+                self.reach(Point::Before(kind));
+                self.effect(effect);
+                self.reach(Point::After(kind));
+            }
+            Task::Send {
+                to,
+                kind,
+                id,
+                reply,
+            } => {
+                self.reach(Point::Before(kind));
+                let fds = Vec::new();
+                self.send(&to, Outgoing { id, reply, fds });
+            }
+            Task::Append(entry) => self.append(&entry),
+            Task::Lend { slot, to } => {
+                self.reach(Point::Before(EffectKind::Lend));
+                self.lend(slot, &to);
+            }
+            Task::Survey {
+                slots,
+                endpoints,
+                answer,
+            } => {
+                // Whoever asked may have gone away.
+                drop(answer.send(self.survey(&slots, &endpoints)));
+            }
+        }
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Fill { slot, cookie } => self.fill(slot, cookie),
+            Effect::Keep { slot, cookie } => self.keep(slot, cookie),
+            Effect::Fetch { slot, from } => self.fetch(slot, from),
+            Effect::Note { slot, note } => self.note(slot, &note),
+            Effect::Attach { join } => {
+                let result = self.attach();
+                self.report(Input::Attached { join, result });
+            }
+            Effect::Barrier => self.barrier(),
+            Effect::Publish { table, members } => self.publish(&table, &members),
+            Effect::Read { slots } => {
+                let readings = self.read(&slots);
+                self.report(Input::Readings(readings));
+            }
+            Effect::Prepare { slot, draining } => self.prepare(slot, draining),
+            Effect::Store { slot } => {
+                if let Some(listener) = self.custody.get(&slot) {
+                    fdstore::keep(listener);
+                }
+            }
+            Effect::Relay { slot } => {
+                if let Some(listener) = self.custody.get(&slot) {
+                    let connections = self.relay.take_queue(&self.service, listener);
+                    if connections > 0 {
+                        tracing::info!(service = %self.service, connections, "relaying");
+                    }
+                }
+            }
+            Effect::Clear { slot } => self.clear(slot),
+            Effect::Close { slot, lost } => self.close(slot, lost),
+            // These are not carried out here: the registry makes messages of them, keeps time and
+            // the timeline, and the thread ends with the last.
+            Effect::Lend { .. }
+            | Effect::Answer { .. }
+            | Effect::Tell { .. }
+            | Effect::Record { .. }
+            | Effect::Wake { .. }
+            | Effect::End => {}
+        }
+    }
+
+    fn append(&mut self, entry: &TimelineEntry) {
+        let Some((steering, _)) = &mut self.kernel else {
+            return;
+        };
+        let appended = steering.append(entry.at_ms, entry.generation.as_str(), &entry.what);
+        if let Err(error) = appended {
+            tracing::warn!(service = %self.service, "timeline: {}", chain(&error));
+        }
+    }
+
+    /// Lends a peer a listener that nobody serves.
+    fn lend(&self, slot: Slot, to: &Outbox) {
+        let Some(listener) = self.custody.get(&slot) else {
+            return;
+        };
+        let queue = Reply::Queue {
+            endpoint: listener.group.endpoint,
+            cookie: listener.cookie,
+        };
+        match listener.lend() {
+            Ok(lent) => {
+                tracing::debug!(service = %self.service, %slot, "its queue is lent");
+                self.send(
+                    to,
+                    Outgoing {
+                        id: None,
+                        reply: queue,
+                        fds: vec![lent],
+                    },
+                );
+            }
+            Err(error) => {
+                tracing::warn!(service = %self.service, %slot, "lending its queue: {error}");
+            }
+        }
+    }
+
+    /// Sends a peer a message; one that does not read loses its connection.
+    fn send(&self, to: &Outbox, message: Outgoing) {
+        if to.messages.try_send(message).is_err() {
+            self.tell(Message::Deaf { peer: to.peer });
+        }
+    }
+
+    /// The service is over: nothing of it is left but its pins.
+    fn end(mut self) {
+        self.reach(Point::Before(EffectKind::End));
+        if let Some((steering, _)) = self.kernel.take() {
+            match steering.unpin() {
+                Ok(()) => tracing::info!(service = %self.service, "service over"),
+                Err(error) => tracing::warn!(service = %self.service, "{}", chain(&error)),
+            }
+        }
+        self.reach(Point::After(EffectKind::End));
+        self.tell_report(Report::Ended);
+    }
+
+    fn report(&self, input: Input) {
+        self.tell_report(Report::Input(input));
+    }
+
+    fn tell_report(&self, report: Report) {
+        let service = self.service.clone();
+        self.tell(Message::Report { service, report });
+    }
+
+    fn tell(&self, message: Message) {
+        // Without a receiver the agent is ending; what was to follow is for the next one.
+        drop(self.setting.messages.blocking_send(message));
+    }
+
+    fn reach(&self, point: Point) {
+        self.setting.faults.reach(point);
+    }
+
+    /// Opens the listener tables of the service's network namespace.
+    fn open_tables(&mut self, netns: &OwnedFd) {
+        use std::os::fd::AsFd as _;
+        if self.tables.is_some() {
+            return;
+        }
+        match ListenTables::open(netns.as_fd()) {
+            Ok(tables) => self.tables = Some(tables),
+            Err(error) => tracing::warn!(
+                service = %self.service,
+                "the listener tables of its network namespace cannot be read: {error}"
+            ),
+        }
+    }
+
+    fn incoming(&mut self, cookie: Cookie) -> Option<Custody> {
+        let at = self
+            .incoming
+            .iter()
+            .position(|listener| listener.cookie == cookie)?;
+        Some(self.incoming.swap_remove(at))
+    }
+
+    fn warn(&self, slot: Slot, error: &dyn std::error::Error) {
+        tracing::warn!(service = %self.service, %slot, "{}", chain(error));
+    }
+}
