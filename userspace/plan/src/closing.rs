@@ -132,7 +132,9 @@ impl Service {
             return;
         }
         let close = self.change.is_none() && self.closing.is_some_and(|retry| retry.is_due(now));
-        let due_drains = self.drains.iter().filter(|drain| drain.retry.is_due(now));
+        let due_drains = self.drains.iter().filter(|drain| {
+            drain.retry.is_due(now) && !self.is_mentioned(drain.generation)
+        });
         let drains: BTreeMap<GenerationId, Check> = due_drains
             .map(|drain| (drain.generation, drain.check))
             .collect();
@@ -167,10 +169,7 @@ impl Service {
         self.looking = Some(Look {
             drains: drains
                 .into_iter()
-                .map(|(id, check)| {
-                    let ends = check != Check::None && self.endpoint_served_by(id).is_none();
-                    (id, ends)
-                })
+                .map(|(id, check)| (id, check != Check::None))
                 .collect(),
             closing: if close { unneeded } else { BTreeSet::new() },
         });

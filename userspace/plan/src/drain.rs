@@ -111,9 +111,9 @@ impl Service {
         let reading = |slot: &Slot| readings.get(slot).copied().unwrap_or(Reading::Unknown);
         let its: Vec<_> = slots.iter().map(|slot| (*slot, reading(slot))).collect();
         let pace = self.rules.drain;
-        // Connections come to one that is flipped back to before that is known to have committed.
-        // If it fails, the drain goes on.
-        let serves = self.flipping_to() == Some(id) || self.endpoint_served_by(id).is_some();
+        // Connections come to it, or may before that is known: it is flipped back to, or stands in
+        // for listeners that the working generation has lost.
+        let serves = self.is_mentioned(id);
         let Some(at) = self.drains.iter().position(|drain| drain.generation == id) else {
             return;
         };
@@ -148,6 +148,26 @@ impl Service {
         }
         if is_empty && attached {
             self.drained(id);
+        }
+    }
+
+    /// Whether connections go to any of a generation's listeners, or will in a moment.
+    pub(crate) fn is_mentioned(&self, id: GenerationId) -> bool {
+        let mentioned = self.mentioned();
+        self.slots_of(id)
+            .iter()
+            .any(|slot| mentioned.contains(slot))
+    }
+
+    /// Has those drains looked at that no table mentions any more: nothing comes to them, since a
+    /// grace period.
+    pub(crate) fn resume_drains(&mut self, now: Moment) {
+        for at in 0..self.drains.len() {
+            if !self.is_mentioned(self.drains[at].generation) {
+                let drain = &mut self.drains[at];
+                drain.check = Check::Published;
+                drain.retry.soon(now);
+            }
         }
     }
 

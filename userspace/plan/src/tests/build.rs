@@ -122,7 +122,7 @@ impl Scene {
                 todo.extend(self.on(report));
             }
             all.push(effect);
-            assert!(all.len() < 10_000, "it does not come to rest");
+            assert!(all.len() < 100_000, "it does not come to rest");
         }
         all
     }
