@@ -103,7 +103,8 @@ fn a_process_that_comes_back_finds_all_as_it_was() {
         scene.run(join(C, "v1", &[(WEB, 10)])),
         [
             keep(0, 10),
-            note(0, listener(WEB, 10, 1).of(C)),
+            // It goes on accepting before it says so again.
+            note(0, listener(WEB, 10, 1).ready(C)),
             attach(C),
             store(0),
             record(1, Happened::Back { listeners: 1 }),
@@ -112,7 +113,7 @@ fn a_process_that_comes_back_finds_all_as_it_was() {
             tell(C, Event::Working),
         ]
     );
-    assert_eq!(scene.run(ready(C)).len(), 3);
+    assert_eq!(scene.run(ready(C)), [record(1, Happened::Ready), done(C)]);
     assert_eq!(scene.service.table(), v1_table().as_ref());
     assert_eq!(scene.service.processes().len(), 1);
 }
