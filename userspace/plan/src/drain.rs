@@ -73,6 +73,13 @@ impl Drain {
         self.waiter.map(|waiter| waiter.deadline)
     }
 
+    /// The same, told the time by a clock that shows `by` less.
+    pub(crate) fn set_back(&mut self, by: u64) {
+        if let Some(waiter) = &mut self.waiter {
+            waiter.deadline = waiter.deadline.set_back(by);
+        }
+    }
+
     /// Takes notice of a look at its listeners; true if a connection has come to one that was
     /// empty.
     fn look(&mut self, readings: &[(Slot, Reading)]) -> bool {

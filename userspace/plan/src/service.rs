@@ -134,6 +134,8 @@ impl Service {
 
     /// Takes notice of a fact; returns what is to be done about it, in this order.
     pub fn on(&mut self, input: Input, now: Moment) -> Vec<Effect> {
+        // That alarm has rung: the next one may be for the same moment.
+        self.woken.take_if(|at| *at <= now);
         match input {
             Input::Join(join) => self.join(join, now),
             Input::Ready { by } => self.ready(by),
@@ -211,6 +213,26 @@ impl Service {
         let publish = self.wants_publication().then_some(self.publish_retry.due);
         let all = looks.chain(holds).chain(deadlines).chain(publish);
         all.min().map(|at| at.max(now))
+    }
+
+    /// The same service, told the time by a clock that shows `by` milliseconds less.
+    ///
+    /// Two services that differ in nothing but how long the agent has run are equal then.
+    pub fn set_back(&mut self, by: u64, now: Moment) {
+        let retries = self.drains.iter_mut().map(|drain| &mut drain.retry);
+        let retries = retries.chain(&mut self.closing).chain(&mut self.absent);
+        for retry in retries.chain([&mut self.publish_retry]) {
+            retry.set_back(by, now);
+        }
+        for drain in &mut self.drains {
+            drain.set_back(by);
+        }
+        for place in self.places.values_mut() {
+            let longest = Moment((now - Moment(0)).saturating_sub(self.rules.hold));
+            let since = &mut place.unserved_since;
+            *since = since.map(|since| since.max(longest).set_back(by));
+        }
+        self.woken = self.woken.map(|at| at.max(now).set_back(by));
     }
 
     /// Whether nothing is left of it.
