@@ -117,7 +117,7 @@ impl Service {
         let reading = |slot: &Slot| readings.get(slot).copied().unwrap_or(Reading::Unknown);
         let its: Vec<_> = slots.iter().map(|slot| (*slot, reading(slot))).collect();
         let pace = self.rules.drain;
-        let back = self.flipping_to() == Some(id);
+        let back = self.is_mentioned(id);
         let Some(at) = self.drains.iter().position(|drain| drain.generation == id) else {
             return;
         };
@@ -143,11 +143,31 @@ impl Service {
             self.answer(waiter.asker, Answer::Draining { generation: id });
         }
         if back {
-            // Connections come to it before the flip back is known to have committed; that ends
-            // its drain, and if it fails, the drain goes on.
+            // Connections come to it, or may before that is known: it is flipped back to, or stands
+            // in for listeners that the working generation has lost.
             self.drains[at].retry.later(now, pace);
         } else if is_empty && attached {
             self.drained(id);
+        }
+    }
+
+    /// Whether connections go to any of a generation's listeners, or will in a moment.
+    pub(crate) fn is_mentioned(&self, id: GenerationId) -> bool {
+        let mentioned = self.mentioned();
+        self.slots_of(id)
+            .iter()
+            .any(|slot| mentioned.contains(slot))
+    }
+
+    /// Has those drains looked at that no table mentions any more: nothing comes to them, since a
+    /// grace period.
+    pub(crate) fn resume_drains(&mut self, now: Moment) {
+        for at in 0..self.drains.len() {
+            if !self.is_mentioned(self.drains[at].generation) {
+                let drain = &mut self.drains[at];
+                drain.check = Check::Published;
+                drain.retry.soon(now);
+            }
         }
     }
 

@@ -146,6 +146,11 @@ impl Service {
             members,
         });
         self.change = Some(Change { table, flip, asked });
+        // What is being read now says nothing about listeners that connections will go to.
+        if let Some(mut look) = self.looking.take() {
+            look.drains.retain(|id, _| !self.is_mentioned(*id));
+            self.looking = Some(look);
+        }
     }
 
     /// Sees to it that the published table is that of a generation which accepts.
@@ -261,6 +266,7 @@ impl Service {
                     Some(flip) => self.flipped(flip, change.asked, now),
                     None => self.refreshed(),
                 }
+                self.resume_drains(now);
             }
             Err(NotPublished { gone, why }) => {
                 // Without the listener that is gone the next try can succeed.

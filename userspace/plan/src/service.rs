@@ -199,7 +199,10 @@ impl Service {
     fn due(&self, now: Moment) -> Option<Moment> {
         let holds = self.places.values().filter(|place| !place.given_up);
         let holds = holds.filter_map(|place| Some(place.unserved_since? + self.rules.hold));
-        let drains = self.drains.iter().map(|drain| drain.retry.due);
+        // One that connections go to is looked at when they do no more.
+        let drains = self.drains.iter();
+        let drains = drains.filter(|drain| !self.is_mentioned(drain.generation));
+        let drains = drains.map(|drain| drain.retry.due);
         let looks = drains
             .chain(
                 self.closing
