@@ -229,8 +229,11 @@ impl Service {
                 .get(id)
                 .is_none_or(|holder| holder.link == Link::Absent)
         };
+        // It accepts as it did: new connections must not go elsewhere until it says so again.
+        let ready = listener.holders.iter().any(|(holder, ready)| absent(holder) && *ready);
         listener.holders.retain(|holder, _| !absent(holder));
-        listener.holders.entry(process).or_insert(false);
+        let known = listener.holders.entry(process).or_insert(false);
+        *known |= ready;
         (listener.left, listener.custody) = (None, true);
         let cookie = listener.cookie;
         self.put(Effect::Keep { slot, cookie });
