@@ -179,7 +179,9 @@ impl World {
             }
             if listener.half > 0 {
                 add(Action::Finish(sock));
-                add(Action::GiveUp(sock));
+                if scope.flights {
+                    add(Action::GiveUp(sock));
+                }
             }
         }
     }
@@ -190,8 +192,11 @@ impl World {
             let spec = &scope.procs[at];
             if state.life == Life::Unborn && agent {
                 // One after the other: their order changes nothing but numbers.
-                let before = &self.procs[..at];
-                if before.iter().all(|other| other.life != Life::Unborn) {
+                let mut before = 0..at;
+                let is_next = before.all(|other| {
+                    self.procs[other].life != Life::Unborn || !self.can_start(scope, other)
+                });
+                if is_next && self.can_start(scope, at) {
                     add(Action::Start(at));
                 }
             }

@@ -8,8 +8,10 @@ use crate::{
 /// Something that there may be, or that may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Item {
-    /// Each generation listens at two endpoints; the newest has lost the second.
+    /// Each generation listens at two endpoints.
     TwoEndpoints,
+    /// The newest generation has no listener at the second of two endpoints, and a server dies.
+    MissingEndpoint,
     /// Two processes a generation, each with listeners of its own, one of which dies.
     TwoProcesses,
     /// Three generations, and one more flip.
@@ -33,8 +35,9 @@ pub(crate) enum Item {
     Adopted,
 }
 
-pub(crate) const ALL: [Item; 11] = [
+pub(crate) const ALL: [Item; 12] = [
     Item::TwoEndpoints,
+    Item::MissingEndpoint,
     Item::TwoProcesses,
     Item::ThreeGenerations,
     Item::Shared,
@@ -60,7 +63,8 @@ pub(crate) fn searches() -> Vec<Vec<Item>> {
 /// A service with these items, and as little else as there can be.
 pub(crate) fn scope(items: &[Item]) -> Scope {
     let has = |item| items.contains(&item);
-    let endpoints = if has(Item::TwoEndpoints) { 2 } else { 1 };
+    let missing = has(Item::MissingEndpoint);
+    let endpoints = if has(Item::TwoEndpoints) || missing { 2 } else { 1 };
     let generations = if has(Item::ThreeGenerations) { 3 } else { 2 };
     let owners = if has(Item::TwoProcesses) { 2 } else { 1 };
     let sharers = if has(Item::Shared) { 2 } else { 1 };
@@ -68,7 +72,7 @@ pub(crate) fn scope(items: &[Item]) -> Scope {
     for generation in 0..generations {
         for _owner in 0..owners {
             let newest = generation + 1 == generations;
-            let its = if newest { 1 } else { endpoints };
+            let its = if newest && missing { 1 } else { endpoints };
             let first = socks.len();
             socks.extend((0..its).map(|endpoint| SockSpec { endpoint }));
             for _sharer in 0..sharers {
@@ -86,7 +90,7 @@ pub(crate) fn scope(items: &[Item]) -> Scope {
         connections: 1,
         flips: 1 + one_if(has(Item::ThreeGenerations) || has(Item::Kept)),
         retires: one_if(has(Item::Kept)),
-        kills: one_if(several || has(Item::Hold)),
+        kills: one_if(several || missing || has(Item::Hold)),
         stops: one_if(has(Item::Hold)),
         agent_deaths: one_if(has(Item::AgentDies) || has(Item::AgentDiesWithStore)),
         refusals: one_if(has(Item::Refusal)),
@@ -99,7 +103,7 @@ pub(crate) fn scope(items: &[Item]) -> Scope {
         budget,
         newest_first: has(Item::Kept),
         store: has(Item::AgentDiesWithStore),
-        flights: true,
+        flights: items.len() == 1,
         keep: has(Item::Kept),
         force: has(Item::Kept),
         hold: 3_000,
@@ -108,7 +112,7 @@ pub(crate) fn scope(items: &[Item]) -> Scope {
     }
 }
 
-/// How many processes are there before anything is searched: those of the first generation.
+/// How many processes are there before anything is searched: all but the last.
 pub(crate) fn started(scope: &Scope) -> usize {
-    scope.procs.iter().filter(|process| process.generation == 0).count()
+    scope.procs.len() - 1
 }

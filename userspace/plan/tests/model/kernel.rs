@@ -147,7 +147,9 @@ impl World {
             || hold_over
             || on_purpose && self.unheld[endpoint].is_some()
             || strangers && self.unheld[endpoint].is_some()
-            || before.flight > 0 && before.wild;
+            // The program cannot keep connections from coming to it while it is being closed.
+            || before.wild && (before.queued == 0 || !self.program[endpoint])
+            || before.wild && self.unheld[endpoint].is_some();
         if excused {
             return Ok(());
         }

@@ -25,6 +25,7 @@ mod tests {
 
     #[test]
     fn each_item_and_each_pair() {
+        let most = std::env::var("MOST").ok().and_then(|most| most.parse().ok()).unwrap_or(2_000_000);
         let only = std::env::var("ITEMS").unwrap_or_default();
         for items in items::searches() {
             let name = format!("{items:?}");
@@ -33,7 +34,7 @@ mod tests {
             }
             let scope = items::scope(&items);
             let begin = Instant::now();
-            let mut search = Search::new(&scope, items::started(&scope), 2_000_000);
+            let mut search = Search::new(&scope, items::started(&scope), most);
             match search.run() {
                 Ok(states) => println!("{states:8} states in {:?}: {name}", begin.elapsed()),
                 Err(found) => {

@@ -8,6 +8,15 @@ use crate::{
 };
 
 impl World {
+    /// Whether a process can open its listeners, or inherit them from one that lives.
+    pub(crate) fn can_start(&self, scope: &Scope, process: usize) -> bool {
+        scope.procs[process].socks.iter().all(|sock| {
+            let listener = &self.socks[*sock];
+            let is_new = !listener.open && listener.left.is_none();
+            is_new || listener.open && listener.procs != 0
+        })
+    }
+
     /// A process opens its listeners. It registers in a step of its own.
     pub(crate) fn start(&mut self, scope: &Scope, process: usize) {
         self.procs[process].life = Life::Alive;
