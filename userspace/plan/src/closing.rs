@@ -94,9 +94,10 @@ impl Service {
         let is_tombstone = |slot: &Slot| self.listeners[slot].role == Role::Tombstone;
         let news = unneeded.iter().any(|slot| !is_tombstone(slot));
         let relieved = self.relieved && !unneeded.is_empty();
+        let looking = self.looking.as_ref();
         if news || relieved {
             self.closing.get_or_insert_with(|| Retry::now(now));
-        } else {
+        } else if looking.is_none_or(|look| look.closing.is_empty()) {
             self.closing = None;
             self.relieved = false;
         }
@@ -136,6 +137,8 @@ impl Service {
         }
         let mut slots: BTreeSet<Slot> = drains.keys().flat_map(|id| self.slots_of(*id)).collect();
         if close {
+            // Whoever comes from here on is not in this look's bucket: it relieves at the next.
+            self.relieved = false;
             // The others show the order of the bucket.
             let held = self
                 .listeners
@@ -246,7 +249,8 @@ impl Service {
                 None => {}
             }
         }
-        self.relieved = false;
+        // What came to a tombstone past the program is handed over when it is queued.
+        self.relieved |= pending.iter().any(|slot| !reading(*slot).is_empty());
         for slot in &pending {
             self.hand_over(*slot, reading(*slot));
         }
