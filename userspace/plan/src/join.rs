@@ -296,7 +296,14 @@ impl Service {
             Ok(()) => self.joined(process, &joining, now),
             Err(why) => {
                 for slot in joining.new {
-                    self.close(slot, 0);
+                    match self.listeners.get_mut(&slot) {
+                        // Its process has left meanwhile: the agent's descriptor is the last, and
+                        // such listeners are closed with care.
+                        Some(listener) if !listener.is_held() => {
+                            (listener.role, listener.custody) = (Role::Member, true);
+                        }
+                        _ => self.close(slot, 0),
+                    }
                 }
                 self.refuse(joining.answer, PlanError::Kernel { why });
                 self.forget_processes();
