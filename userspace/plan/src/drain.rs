@@ -207,6 +207,18 @@ impl Service {
         }
     }
 
+    /// The service is over: nothing drains any more.
+    pub(crate) fn end_drains(&mut self) {
+        for drain in mem::take(&mut self.drains) {
+            let end = if drain.last == (0, 0) {
+                DrainEnd::Drained
+            } else {
+                DrainEnd::Superseded
+            };
+            self.drain_over(&drain, end);
+        }
+    }
+
     fn drain_over(&mut self, drain: &Drain, end: DrainEnd) {
         if let Some(waiter) = drain.waiter {
             let generation = Some(drain.generation);

@@ -186,6 +186,7 @@ impl Service {
         }
         if self.listeners.is_empty() && self.joins.is_empty() && self.change.is_none() {
             self.over = true;
+            self.end_drains();
             self.put(Effect::End);
         } else if let Some(at) = self.due(now)
             && self.woken.is_none_or(|woken| woken != at)
