@@ -82,7 +82,7 @@ impl Service {
                 .get(&listener.endpoint)
                 .is_some_and(|place| place.given_up);
             listener.role != Role::Joining
-                && !listener.is_held()
+                && !listener.is_anybodys()
                 && (given_up || listener.forced || !mentioned.contains(slot))
         };
         self.listeners.keys().copied().filter(is_unneeded).collect()
@@ -109,7 +109,8 @@ impl Service {
         let absent: BTreeSet<Slot> = self
             .listeners
             .iter()
-            .filter(|(_, l)| !l.custody && l.holders.keys().any(is_absent))
+            .filter(|(_, l)| !l.custody && l.role != Role::Joining)
+            .filter(|(_, l)| !l.is_held() || l.holders.keys().any(is_absent))
             .map(|(slot, _)| *slot)
             .collect();
         if absent.is_empty() {

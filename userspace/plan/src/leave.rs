@@ -76,7 +76,7 @@ impl Service {
                     listener.endpoint == endpoint && listener.role != Role::Tombstone
                 })
                 .collect();
-            let held = its.iter().any(|listener| listener.is_held());
+            let held = its.iter().any(|listener| listener.is_anybodys());
             let on_purpose = its
                 .iter()
                 .all(|listener| listener.left == Some(Departure::Closed));
@@ -117,7 +117,7 @@ impl Service {
             .listeners
             .iter()
             .filter(|(_, listener)| {
-                !listener.custody && !listener.is_held() && listener.role != Role::Joining
+                !listener.is_anybodys() && !listener.custody && listener.role != Role::Joining
             })
             .map(|(slot, _)| *slot)
             .collect();
