@@ -70,6 +70,17 @@ impl Service {
         }
     }
 
+    /// Puts the program on the groups again, and looks at what has come past it meanwhile.
+    pub(crate) fn put_program_back(&mut self, now: Moment) {
+        self.put(Effect::Attach { join: None });
+        self.put(Effect::Barrier);
+        self.relieved = true;
+        self.closing_soon(now);
+        self.drains
+            .iter_mut()
+            .for_each(|drain| drain.retry.soon(now));
+    }
+
     /// The listeners that nobody accepts from and that no table mentions, now or in a moment.
     fn unneeded(&self) -> BTreeSet<Slot> {
         let mentioned = self.mentioned();

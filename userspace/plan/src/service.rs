@@ -155,6 +155,7 @@ impl Service {
             Input::Strangers { endpoint, present } => {
                 if let Some(place) = self.places.get_mut(&endpoint) {
                     place.strangers = present;
+                    self.put_program_back(now);
                 }
             }
             Input::Stuck { slot, stuck } => {
