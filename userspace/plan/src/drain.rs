@@ -73,6 +73,13 @@ impl Drain {
         self.waiter.map(|waiter| waiter.deadline)
     }
 
+    /// The same, told the time by a clock that shows `by` less.
+    pub(crate) fn set_back(&mut self, by: u64) {
+        if let Some(waiter) = &mut self.waiter {
+            waiter.deadline = waiter.deadline.set_back(by);
+        }
+    }
+
     /// Takes notice of a look at its listeners; true if a connection has come to one that was
     /// empty.
     fn look(&mut self, readings: &[(Slot, Reading)]) -> bool {
@@ -213,6 +220,18 @@ impl Service {
         let over: Vec<Drain> = self.drains.extract_if(.., is_its).collect();
         for drain in over {
             self.drain_over(&drain, DrainEnd::Superseded);
+        }
+    }
+
+    /// The service is over: nothing drains any more.
+    pub(crate) fn end_drains(&mut self) {
+        for drain in mem::take(&mut self.drains) {
+            let end = if drain.last == (0, 0) {
+                DrainEnd::Drained
+            } else {
+                DrainEnd::Superseded
+            };
+            self.drain_over(&drain, end);
         }
     }
 

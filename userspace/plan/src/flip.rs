@@ -197,7 +197,7 @@ impl Service {
         let is_held = |id| {
             self.slots_of(id)
                 .iter()
-                .any(|slot| self.listeners[slot].is_held())
+                .any(|slot| self.listeners[slot].is_anybodys())
         };
         if self.working.is_some_and(is_held) {
             return None;

@@ -78,7 +78,9 @@ pub enum Input {
         /// The slot.
         slot: Slot,
     },
-    /// Whether listeners that are nobody's are in the reuseport group of an endpoint.
+    /// Something has happened to the reuseport group of an endpoint: listeners that are nobody's
+    /// have come or gone, or connections have come past the program. Whoever is in the group may
+    /// have replaced it or taken it away.
     Strangers {
         /// The endpoint.
         endpoint: EndpointId,

@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use synflip_abi::MAX_ENDPOINTS;
-use synflip_types::{Cookie, Endpoint, EndpointId, GenerationId, Name, Slot};
+use synflip_types::{Cookie, Endpoint, EndpointId, Epoch, GenerationId, Name, Slot};
 
 use crate::{
     Answer, Asker, Departure, Effect, Event, Generation, Happened, Join, Link, Listener, Moment,
-    Phase, PlanError, Process, ProcessId, Role, Service, service::Place,
+    NoteState, Phase, PlanError, Process, ProcessId, Role, Service, service::Place,
 };
 
 /// A registration that is being carried out.
@@ -432,7 +432,11 @@ impl Service {
             Phase::Working => Some(Event::Working),
             Phase::Draining => Some(Event::Draining),
             Phase::Standby => Some(Event::Standby),
-            Phase::Drained => Some(Event::Drained),
+            // Retired, something may be pending on it.
+            Phase::Drained => match self.generation(generation)?.departure {
+                Some(NoteState::Leaving(Epoch(0))) => Some(Event::Retired),
+                _ => Some(Event::Drained),
+            },
             Phase::Registered | Phase::Ready => None,
         }
     }

@@ -159,6 +159,7 @@ impl Service {
             Input::Strangers { endpoint, present } => {
                 if let Some(place) = self.places.get_mut(&endpoint) {
                     place.strangers = present;
+                    self.put_program_back(now);
                 }
             }
             Input::Stuck { slot, stuck } => {
@@ -191,6 +192,7 @@ impl Service {
         }
         if self.listeners.is_empty() && self.joins.is_empty() && self.change.is_none() {
             self.over = true;
+            self.end_drains();
             self.put(Effect::End);
         } else if let Some(at) = self.due(now)
             && self.woken.is_none_or(|woken| woken != at)
@@ -225,6 +227,26 @@ impl Service {
         let publish = self.wants_publication().then_some(self.publish_retry.due);
         let all = looks.chain(holds).chain(deadlines).chain(publish);
         all.min().map(|at| at.max(now))
+    }
+
+    /// The same service, told the time by a clock that shows `by` milliseconds less.
+    ///
+    /// Two services that differ in nothing but how long the agent has run are equal then.
+    pub fn set_back(&mut self, by: u64, now: Moment) {
+        let retries = self.drains.iter_mut().map(|drain| &mut drain.retry);
+        let retries = retries.chain(&mut self.closing).chain(&mut self.absent);
+        for retry in retries.chain([&mut self.publish_retry]) {
+            retry.set_back(by, now);
+        }
+        for drain in &mut self.drains {
+            drain.set_back(by);
+        }
+        for place in self.places.values_mut() {
+            let longest = Moment((now - Moment(0)).saturating_sub(self.rules.hold));
+            let since = &mut place.unserved_since;
+            *since = since.map(|since| since.max(longest).set_back(by));
+        }
+        self.woken = self.woken.map(|at| at.max(now).set_back(by));
     }
 
     /// Whether nothing is left of it.

@@ -92,7 +92,7 @@ fn a_process_that_may_live_is_looked_for_until_it_is_back_or_its_listener_gone()
     scene.woken_on();
     assert_eq!(
         scene.on(readings(&[(0, Reading::Gone)])),
-        [note(0, listener(WEB, 10, 1)), clear(0), Effect::End]
+        [clear(0), Effect::End]
     );
 }
 
@@ -138,11 +138,16 @@ fn who_is_in_the_table_was_ready_whatever_the_note_says() {
 }
 
 #[test]
-fn a_listener_whose_process_has_ended_is_gone_unless_it_was_kept() {
+fn a_listener_that_is_open_is_somebodys_although_the_noted_process_has_ended() {
+    // Of several processes that share it one is noted.
     let nobodys = listener(WEB, 10, 1);
-    let (scene, effects) = Scene::recovered(v1_table(), &[left(0, nobodys)]);
-    assert_eq!(effects, [clear(0), Effect::End]);
-    assert!(scene.service.is_over());
+    let (mut scene, effects) = Scene::recovered(v1_table(), &[left(0, nobodys)]);
+    assert_eq!(effects, [wake(START + 1_000)]);
+    assert_eq!(scene.woken_on(), [read(&[0])]);
+    assert_eq!(
+        scene.on(readings(&[(0, Reading::Gone)])),
+        [clear(0), Effect::End]
+    );
 }
 
 #[test]
@@ -269,7 +274,7 @@ fn one_that_was_retired_is_told_to_close_again() {
     assert_eq!(scene.phase(1), Some(Phase::Drained));
     assert_eq!(scene.service.previous(), None);
     let effects = scene.run(join(C, "v1", &[(WEB, 10)]));
-    assert!(effects.contains(&tell(C, Event::Drained)), "{effects:?}");
+    assert!(effects.contains(&tell(C, Event::Retired)), "{effects:?}");
 }
 
 #[test]
@@ -308,11 +313,13 @@ fn a_tombstone_that_systemd_has_kept_is_one_still() {
 }
 
 #[test]
-fn a_tombstone_that_nobody_has_kept_is_gone() {
+fn a_tombstone_that_is_not_in_custody_is_left_to_who_holds_it() {
     let grave = listener(WEB, 10, 1).tombstone();
     let all = [left(0, grave), stored(living(1, v2()))];
-    let (_, effects) = Scene::recovered(v2_table(), &all);
-    assert_eq!(effects, [attach_again(), prepare(1, false), clear(0)]);
+    let (mut scene, effects) = Scene::recovered(v2_table(), &all);
+    assert_eq!(effects, [attach_again(), prepare(1, false), wake(START + 1_000)]);
+    assert_eq!(scene.woken_on(), [read(&[0])]);
+    assert_eq!(scene.on(readings(&[(0, Reading::Gone)])), [clear(0)]);
 }
 
 #[test]
