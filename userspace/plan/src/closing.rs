@@ -137,9 +137,10 @@ impl Service {
             return;
         }
         let close = self.change.is_none() && self.closing.is_some_and(|retry| retry.is_due(now));
-        let due_drains = self.drains.iter().filter(|drain| {
-            drain.retry.is_due(now) && !self.is_mentioned(drain.generation)
-        });
+        let due_drains = self
+            .drains
+            .iter()
+            .filter(|drain| drain.retry.is_due(now) && !self.is_mentioned(drain.generation));
         let drains: BTreeMap<GenerationId, Check> = due_drains
             .map(|drain| (drain.generation, drain.check))
             .collect();

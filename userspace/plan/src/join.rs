@@ -230,7 +230,10 @@ impl Service {
                 .is_none_or(|holder| holder.link == Link::Absent)
         };
         // It accepts as it did: new connections must not go elsewhere until it says so again.
-        let ready = listener.holders.iter().any(|(holder, ready)| absent(holder) && *ready);
+        let ready = listener
+            .holders
+            .iter()
+            .any(|(holder, ready)| absent(holder) && *ready);
         listener.holders.retain(|holder, _| !absent(holder));
         let known = listener.holders.entry(process).or_insert(false);
         *known |= ready;

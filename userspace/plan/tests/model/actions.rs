@@ -306,7 +306,11 @@ impl World {
                 }
                 let by = self.request();
                 let generation = name(generation);
-                let retire = Input::Retire { by, generation, force };
+                let retire = Input::Retire {
+                    by,
+                    generation,
+                    force,
+                };
                 self.tell(scope, retire)
             }
             Action::KillAgent => self.die(scope),

@@ -53,7 +53,8 @@ impl World {
             match self.effects.front() {
                 Some(Effect::Record { .. } | Effect::Prepare { .. } | Effect::Wake { .. }) => {}
                 Some(Effect::Answer { .. } | Effect::Tell { .. }) => {}
-                Some(Effect::Note { .. } | Effect::Store { .. } | Effect::Keep { .. }) if !dies => {}
+                Some(Effect::Note { .. } | Effect::Store { .. } | Effect::Keep { .. }) if !dies => {
+                }
                 Some(Effect::Fill { .. } | Effect::Clear { .. })
                     if !dies && self.budget.refusals == 0 => {}
                 _ => return Ok(()),
@@ -75,12 +76,7 @@ impl World {
         self.carry_out_what_nobody_sees(scope)
     }
 
-    fn carry_out_one(
-        &mut self,
-        scope: &Scope,
-        effect: Effect,
-        mood: Mood,
-    ) -> Result<(), Broken> {
+    fn carry_out_one(&mut self, scope: &Scope, effect: Effect, mood: Mood) -> Result<(), Broken> {
         match effect {
             Effect::Fill { slot, cookie } => {
                 let sock = sock_of(cookie);
@@ -197,6 +193,7 @@ impl World {
             self.reports.push_back(refused);
             return;
         }
+        self.refused = false;
         self.attach(scope);
         self.table = Some(table.clone());
         // Its grace period is a step of its own.
@@ -271,7 +268,9 @@ impl World {
             _ => false,
         };
         if !over {
-            return Err(format!("request {number} was answered out of order: {answer:?}"));
+            return Err(format!(
+                "request {number} was answered out of order: {answer:?}"
+            ));
         }
         self.requests.remove(&number);
         if let Answer::DrainOver {
@@ -384,7 +383,6 @@ impl World {
         for since in self.unheld.iter_mut().flatten() {
             *since = (*since + passed).min(scope.hold);
         }
-        self.refused = false;
         let effects = machine.on(Input::Time, NOW);
         let again = |effect: &Effect| matches!(effect, Effect::Wake { at } if *at <= NOW);
         if passed == 0 && effects.iter().all(again) && !effects.is_empty() {

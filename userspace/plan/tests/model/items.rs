@@ -64,7 +64,11 @@ pub(crate) fn searches() -> Vec<Vec<Item>> {
 pub(crate) fn scope(items: &[Item]) -> Scope {
     let has = |item| items.contains(&item);
     let missing = has(Item::MissingEndpoint);
-    let endpoints = if has(Item::TwoEndpoints) || missing { 2 } else { 1 };
+    let endpoints = if has(Item::TwoEndpoints) || missing {
+        2
+    } else {
+        1
+    };
     let generations = if has(Item::ThreeGenerations) { 3 } else { 2 };
     let owners = if has(Item::TwoProcesses) { 2 } else { 1 };
     let sharers = if has(Item::Shared) { 2 } else { 1 };

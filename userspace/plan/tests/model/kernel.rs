@@ -131,12 +131,7 @@ impl World {
     }
 
     /// Whether what was pending on a listener may be lost with it.
-    fn lost(
-        &self,
-        scope: &Scope,
-        sock: usize,
-        before: &crate::world::Sock,
-    ) -> Result<(), Broken> {
+    fn lost(&self, scope: &Scope, sock: usize, before: &crate::world::Sock) -> Result<(), Broken> {
         let endpoint = scope.socks[sock].endpoint;
         let on_purpose = before.left == Some(Departure::Closed);
         let hold_over = self.unheld[endpoint].is_some_and(|since| since >= scope.hold);

@@ -25,7 +25,10 @@ mod tests {
 
     #[test]
     fn each_item_and_each_pair() {
-        let most = std::env::var("MOST").ok().and_then(|most| most.parse().ok()).unwrap_or(2_000_000);
+        let most = std::env::var("MOST")
+            .ok()
+            .and_then(|most| most.parse().ok())
+            .unwrap_or(2_000_000);
         let only = std::env::var("ITEMS").unwrap_or_default();
         for items in items::searches() {
             let name = format!("{items:?}");
@@ -38,8 +41,15 @@ mod tests {
             match search.run() {
                 Ok(states) => println!("{states:8} states in {:?}: {name}", begin.elapsed()),
                 Err(found) => {
-                    println!("{:8} FAILED states in {:?}: {name}: {}", 0, begin.elapsed(), found.what);
-                    if !only.is_empty() { panic!("{}", found.trace); }
+                    println!(
+                        "{:8} FAILED states in {:?}: {name}: {}",
+                        0,
+                        begin.elapsed(),
+                        found.what
+                    );
+                    if !only.is_empty() {
+                        panic!("{}", found.trace);
+                    }
                 }
             }
         }

@@ -39,7 +39,9 @@ impl World {
     }
 
     fn is_joining(&self) -> bool {
-        self.procs.iter().any(|process| process.link == Link::Joining)
+        self.procs
+            .iter()
+            .any(|process| process.link == Link::Joining)
     }
 
     /// Where somebody accepts, the table names nobody who does not.
@@ -92,9 +94,9 @@ impl World {
         }
         for generation in machine.generations() {
             // It may have to stand in for listeners that the working one has lost.
-            let stands_in = (0..2).flat_map(|endpoint| self.steered_to(endpoint)).any(|sock| {
-                crate::world::name(scope.generation_of(sock)) == generation.name
-            });
+            let stands_in = (0..2)
+                .flat_map(|endpoint| self.steered_to(endpoint))
+                .any(|sock| crate::world::name(scope.generation_of(sock)) == generation.name);
             if generation.phase == Phase::Draining && !stands_in {
                 return Err(format!("the drain of {} never ends", generation.name));
             }

@@ -1,9 +1,6 @@
 //! Every state that can be reached, breadth first, and where each comes to rest.
 
-use std::{
-    collections::HashMap,
-    hash::BuildHasherDefault,
-};
+use std::{collections::HashMap, hash::BuildHasherDefault};
 
 use crate::{
     actions::Action,
@@ -56,7 +53,14 @@ impl<'a> Search<'a> {
     /// Searches; returns how many states there are.
     pub(crate) fn run(&mut self) -> Result<usize, Found> {
         let first = self.first.fingerprint();
-        self.nodes.insert(first, Node { before: first, action: 0, fair: first });
+        self.nodes.insert(
+            first,
+            Node {
+                before: first,
+                action: 0,
+                fair: first,
+            },
+        );
         let mut layer = vec![(first, self.first.clone())];
         while !layer.is_empty() {
             let mut next = Vec::new();
@@ -99,13 +103,20 @@ impl<'a> Search<'a> {
             if action == Action::KillAgent && world.is_idle() && self.is_survivable(world) {
                 self.deaths.push((print, to));
             }
-            if at == 0 && fair.is_some() && let Some(node) = self.nodes.get_mut(&print) {
+            if at == 0
+                && fair.is_some()
+                && let Some(node) = self.nodes.get_mut(&print)
+            {
                 node.fair = to;
             }
             let number = u8::try_from(at).expect("there are few actions");
             self.nodes.entry(to).or_insert_with(|| {
                 next.push((to, after));
-                Node { before: print, action: number, fair: to }
+                Node {
+                    before: print,
+                    action: number,
+                    fair: to,
+                }
             });
         }
         Ok(())
@@ -113,9 +124,15 @@ impl<'a> Search<'a> {
 
     /// Whether the agent's death can take nothing along.
     fn is_survivable(&self, world: &World) -> bool {
-        world.socks.iter().all(|sock| !sock.open || sock.store || sock.procs != 0)
+        world
+            .socks
+            .iter()
+            .all(|sock| !sock.open || sock.store || sock.procs != 0)
             && world.requests.is_empty()
-            && world.procs.iter().all(|p| p.life != Life::Alive || p.member)
+            && world
+                .procs
+                .iter()
+                .all(|p| p.life != Life::Alive || p.member)
     }
 
     fn all_come_to_rest(&self) -> Result<(), Found> {
@@ -188,7 +205,10 @@ impl<'a> Search<'a> {
 pub(crate) fn begin(scope: &Scope, started: usize) -> World {
     let mut world = World::new(scope);
     let step = |world: &mut World, action| {
-        if let Err(what) = world.step(scope, action).and_then(|()| world.check_idle(scope)) {
+        if let Err(what) = world
+            .step(scope, action)
+            .and_then(|()| world.check_idle(scope))
+        {
             panic!("before anything has happened: {what}");
         }
     };

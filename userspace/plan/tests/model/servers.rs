@@ -4,7 +4,7 @@ use synflip_plan::{Answer, Asker, Departure, Input, Join, PlanError};
 
 use crate::{
     scope::Scope,
-    world::{Broken, Life, Link, World, adopter, address, connection, cookie, followed, name},
+    world::{Broken, Life, Link, World, address, adopter, connection, cookie, followed, name},
 };
 
 impl World {
@@ -91,7 +91,7 @@ impl World {
                     return Err(format!("process {process} cannot come back: {why}"));
                 }
                 for sock in &scope.procs[process].socks {
-                    self.socks[*sock].exposed = true;
+                    self.socks[*sock].exposed |= !self.in_custody(*sock);
                 }
                 self.leaves(scope, process, Departure::Died)
             }

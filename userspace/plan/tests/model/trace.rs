@@ -40,7 +40,9 @@ fn step(text: &mut String, scope: &Scope, world: &mut World, action: Action) -> 
         _ => None,
     };
     let _infallible = writeln!(text, "- {action:?} {}", subject.unwrap_or_default());
-    let result = world.step(scope, action).and_then(|()| world.check_idle(scope));
+    let result = world
+        .step(scope, action)
+        .and_then(|()| world.check_idle(scope));
     show(text, world);
     if let Err(what) = &result {
         let _infallible = writeln!(text, "  !! {what}");
