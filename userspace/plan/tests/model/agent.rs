@@ -193,6 +193,7 @@ impl World {
             self.reports.push_back(refused);
             return;
         }
+        self.refused = false;
         self.attach(scope);
         self.table = Some(table.clone());
         // Its grace period is a step of its own.
@@ -382,7 +383,6 @@ impl World {
         for since in self.unheld.iter_mut().flatten() {
             *since = (*since + passed).min(scope.hold);
         }
-        self.refused = false;
         let effects = machine.on(Input::Time, NOW);
         let again = |effect: &Effect| matches!(effect, Effect::Wake { at } if *at <= NOW);
         if passed == 0 && effects.iter().all(again) && !effects.is_empty() {

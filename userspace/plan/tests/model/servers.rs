@@ -91,7 +91,7 @@ impl World {
                     return Err(format!("process {process} cannot come back: {why}"));
                 }
                 for sock in &scope.procs[process].socks {
-                    self.socks[*sock].exposed = true;
+                    self.socks[*sock].exposed |= !self.in_custody(*sock);
                 }
                 self.leaves(scope, process, Departure::Died)
             }
