@@ -317,7 +317,10 @@ fn a_tombstone_that_is_not_in_custody_is_left_to_who_holds_it() {
     let grave = listener(WEB, 10, 1).tombstone();
     let all = [left(0, grave), stored(living(1, v2()))];
     let (mut scene, effects) = Scene::recovered(v2_table(), &all);
-    assert_eq!(effects, [attach_again(), prepare(1, false), wake(START + 1_000)]);
+    assert_eq!(
+        effects,
+        [attach_again(), prepare(1, false), wake(START + 1_000)]
+    );
     assert_eq!(scene.woken_on(), [read(&[0])]);
     assert_eq!(scene.on(readings(&[(0, Reading::Gone)])), [clear(0)]);
 }

@@ -253,7 +253,7 @@ impl World {
         if to.process.0 < 1_000 {
             return self.join_answered(scope, to, answer);
         }
-        let number = to.request;
+        let number = to.request.0;
         let Some(committed) = self.requests.get_mut(&number) else {
             return Err(format!("request {number} was answered twice: {answer:?}"));
         };

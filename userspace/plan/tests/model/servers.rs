@@ -49,7 +49,7 @@ impl World {
         };
         let asker = |process| Asker {
             process,
-            request: 0,
+            request: synflip_types::RequestId(0),
         };
         let join = Join {
             by: asker(by),
@@ -103,7 +103,7 @@ impl World {
         (self.procs[process].ready, self.procs[process].said) = (true, true);
         let by = Asker {
             process: connection(process),
-            request: 1,
+            request: synflip_types::RequestId(1),
         };
         self.tell(scope, Input::Ready { by })
     }

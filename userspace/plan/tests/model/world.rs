@@ -8,7 +8,7 @@ use std::{
 use synflip_plan::{
     Asker, Departure, Effect, Input, Moment, Note, Pace, ProcessId, Rules, Service, Table,
 };
-use synflip_types::{Cookie, Endpoint, Name};
+use synflip_types::{Cookie, Endpoint, Name, RequestId};
 
 use crate::{fingerprint::Fingerprint, scope::Scope};
 
@@ -143,6 +143,7 @@ pub(crate) fn rules(scope: &Scope) -> Rules {
         migrates: scope.migrates,
         tombstones: true,
         generations: 8,
+        slots: 64,
         drain: pace(50),
         closing: pace(100),
         publish: pace(200),
@@ -176,7 +177,7 @@ pub(crate) fn adopter(process: usize) -> ProcessId {
 pub(crate) fn operator(request: u64) -> Asker {
     Asker {
         process: ProcessId(1_000),
-        request,
+        request: RequestId(request),
     }
 }
 
