@@ -19,3 +19,5 @@ mod refused;
 mod retire;
 mod returning;
 mod sound;
+mod steps;
+mod unfinished;
