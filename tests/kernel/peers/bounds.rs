@@ -103,7 +103,11 @@ fn bounds_of_a_service_are_kept() -> Result<()> {
     let last = register("big", None, &[address])?;
     let mut other = Client::connect(&agent)?;
     let refusal = refusal(&mut other, &last, &[siblings[MOST].as_fd()])?;
-    says(&refusal, limit, &[&format!("at most {MOST} listeners"), "0 are free"])?;
+    says(
+        &refusal,
+        limit,
+        &[&format!("at most {MOST} listeners"), "0 are free"],
+    )?;
     victim.load.more(50)?;
     leave([client])?;
     drop((other, siblings, sockets));

@@ -95,7 +95,7 @@ impl Service {
 
     /// An endpoint at which a generation that does not work gets new connections all the same, now
     /// or in a moment, because the one that works has nobody there.
-    pub(crate) fn endpoint_served_by(&self, id: GenerationId) -> Option<EndpointId> {
+    fn endpoint_served_by(&self, id: GenerationId) -> Option<EndpointId> {
         let mentioned = self.mentioned();
         let mut listeners = self.listeners.iter();
         let its = listeners.find(|(slot, listener)| {
@@ -153,6 +153,11 @@ impl Service {
             members,
         });
         self.change = Some(Change { table, flip, asked });
+        // What is being read now says nothing about listeners that connections will go to.
+        if let Some(mut look) = self.looking.take() {
+            look.drains.retain(|id, _| !self.is_mentioned(*id));
+            self.looking = Some(look);
+        }
     }
 
     /// Sees to it that the published table is that of a generation which accepts.
@@ -188,7 +193,7 @@ impl Service {
         let is_held = |id| {
             self.slots_of(id)
                 .iter()
-                .any(|slot| self.listeners[slot].is_held())
+                .any(|slot| self.listeners[slot].is_anybodys())
         };
         if self.working.is_some_and(is_held) {
             return None;
@@ -285,8 +290,13 @@ impl Service {
                     Some(flip) => self.flipped(flip, change.asked, now),
                     None => self.refreshed(),
                 }
+                self.resume_drains(now);
             }
             Err(NotPublished { gone, why }) => {
+                // A drain that has waited for this no longer follows a publication closely.
+                self.drains
+                    .iter_mut()
+                    .for_each(|drain| drain.check = Check::Attach);
                 // Without the listener that is gone the next try can succeed.
                 if let Some(slot) = gone {
                     self.lose(slot);
