@@ -25,8 +25,8 @@ use synflip_abi::{
 };
 
 use crate::{
-    BpfError, Object, Steering, Variant, bpffs, counters::sum, pins, sockets::Sockets,
-    steering::typed, sys, v2,
+    BpfError, Object, Steering, Variant, bpffs, counters::sum, object::typed, pins,
+    sockets::Sockets, sys, v2,
 };
 
 /// How the name of a directory begins in which a service is being made ready: no service's does.
