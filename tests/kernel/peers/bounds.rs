@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use synflip_abi::MAX_SLOTS;
 use synflip_bed::wait::{self, SOON};
 use synflip_wire::{Client, ErrorCode, Reply, Request};
 
@@ -88,18 +89,23 @@ fn bounds_of_a_service_are_kept() -> Result<()> {
 
     let (first, address) = listener(netns, any)?;
     let mut siblings = vec![first];
-    for _ in 1..1025 {
+    let most = MAX_SLOTS as usize;
+    for _ in 0..most {
         siblings.push(listener(netns, address)?.0);
     }
     let mut client = Client::connect(&agent)?;
-    for share in siblings[..1024].chunks(128) {
+    for share in siblings[..most].chunks(128) {
         let request = register("big", Some("a"), &vec![address; share.len()])?;
         accepted(&mut client, &request, &share.iter().collect::<Vec<_>>())?;
     }
     let last = register("big", None, &[address])?;
     let mut other = Client::connect(&agent)?;
-    let refusal = refusal(&mut other, &last, &[siblings[1024].as_fd()])?;
-    says(&refusal, limit, &["at most 1024 listeners", "0 are free"])?;
+    let refusal = refusal(&mut other, &last, &[siblings[most].as_fd()])?;
+    says(
+        &refusal,
+        limit,
+        &[&format!("at most {most} listeners"), "0 are free"],
+    )?;
     victim.load.more(50)?;
     leave([client])?;
     drop((other, siblings, sockets));

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, io, os::fd::BorrowedFd, path::Path};
 use aya::programs::SkReuseport;
 use aya_log::EbpfLogger;
 
-use crate::{BpfError, Object, Variant};
+use crate::{BpfError, Object, Variant, pins};
 
 /// The ring buffer of an object that logs (`aya-log-ebpf`).
 const LOGS: &str = "AYA_LOGS";
@@ -56,15 +56,9 @@ impl Programs {
         let path = dir.join(format!("program-{endpoint}"));
         let mut ebpf = self.object.open(endpoint, Some(dir))?;
         let program = self.variant.load(&mut ebpf)?;
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(BpfError::Pin {
-                    op: "replacing",
-                    path,
-                    source,
-                });
-            }
-            _ => {}
+        // Whatever is there: an earlier agent's program, most likely.
+        if fs::symlink_metadata(&path).is_ok() {
+            pins::remove(&path)?;
         }
         program.pin(&path).map_err(|error| BpfError::Pin {
             op: "pinning",

@@ -235,6 +235,16 @@ impl Steering {
         Ok(Member::unpack(&words))
     }
 
+    /// Forgets what was counted of an endpoint: its number is to be another's, and no listener of
+    /// it is left.
+    ///
+    /// # Errors
+    /// When a map cannot be written.
+    pub fn clear_endpoint(&mut self, endpoint: u32) -> Result<(), BpfError> {
+        self.ask_no_more(endpoint)?;
+        self.counters.clear(endpoint)
+    }
+
     /// What is noted of a slot, and the cookie of the listener that is in it now.
     ///
     /// # Errors
