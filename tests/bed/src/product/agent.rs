@@ -315,12 +315,13 @@ fn launch(netns: &Netns, dir: &Path, bpffs: &Path, options: &Options) -> Result<
     } else {
         netns.run(|| {
             if options.least_privilege {
-                // Before 5.11 maps count as locked memory; a unit has LimitMEMLOCK= for that.
+                // Before 5.11 maps count as locked memory; a unit has LimitMEMLOCK= for that. From
+                // then on it does not matter whether it may be raised here.
                 let unlimited = Rlimit {
                     current: None,
                     maximum: None,
                 };
-                setrlimit(Resource::Memlock, unlimited)?;
+                drop(setrlimit(Resource::Memlock, unlimited));
                 drop_capabilities()?;
             }
             command.spawn()
