@@ -321,7 +321,7 @@ fn launch(netns: &Netns, dir: &Path, bpffs: &Path, options: &Options) -> Result<
                     current: None,
                     maximum: None,
                 };
-                drop(setrlimit(Resource::Memlock, unlimited));
+                setrlimit(Resource::Memlock, unlimited).unwrap_or_default();
                 drop_capabilities()?;
             }
             command.spawn()
