@@ -9,7 +9,7 @@ use synflip_plan::{
 use crate::Listener;
 
 const ENDPOINTS: usize = 16;
-const SLOTS: usize = 1024;
+const SLOTS: usize = 4096;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
