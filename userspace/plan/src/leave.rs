@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use synflip_types::{Cookie, EndpointId, Slot};
 
-use crate::{Departure, Effect, Happened, Listener, Moment, ProcessId, Role, Service};
+use crate::{Departure, Effect, Happened, Listener, Moment, Phase, ProcessId, Role, Service};
 
 impl Service {
     /// A process no longer accepts. Its listeners stay open in the agent's custody.
@@ -88,9 +88,14 @@ impl Service {
                 })
                 .collect();
             let held = its.iter().any(|listener| listener.is_anybodys());
+            // One that was told to close, and ends, has closed.
+            let told = |listener: &Listener| {
+                let generation = self.generation(listener.generation);
+                generation.is_some_and(|generation| generation.phase == Phase::Drained)
+            };
             let on_purpose = its
                 .iter()
-                .all(|listener| listener.left == Some(Departure::Closed));
+                .all(|listener| listener.left == Some(Departure::Closed) || told(listener));
             let none = its.is_empty();
             let changing = self.change.is_some();
             let hold = self.rules.hold;
