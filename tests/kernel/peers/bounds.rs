@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use synflip_abi::MAX_SLOTS;
 use synflip_bed::wait::{self, SOON};
 use synflip_wire::{Client, ErrorCode, Reply, Request};
 
@@ -14,6 +15,9 @@ use super::{
     talk::{accepted, borrow, last_word, leave, refusal, register, says},
     victim::Victim,
 };
+
+/// Listeners of one service.
+const MOST: usize = MAX_SLOTS as usize;
 
 #[test]
 fn beyond_its_bound_connections_are_refused_with_a_word() -> Result<()> {
@@ -88,18 +92,22 @@ fn bounds_of_a_service_are_kept() -> Result<()> {
 
     let (first, address) = listener(netns, any)?;
     let mut siblings = vec![first];
-    for _ in 1..1025 {
+    for _ in 1..=MOST {
         siblings.push(listener(netns, address)?.0);
     }
     let mut client = Client::connect(&agent)?;
-    for share in siblings[..1024].chunks(128) {
+    for share in siblings[..MOST].chunks(128) {
         let request = register("big", Some("a"), &vec![address; share.len()])?;
         accepted(&mut client, &request, &share.iter().collect::<Vec<_>>())?;
     }
     let last = register("big", None, &[address])?;
     let mut other = Client::connect(&agent)?;
-    let refusal = refusal(&mut other, &last, &[siblings[1024].as_fd()])?;
-    says(&refusal, limit, &["at most 1024 listeners", "0 are free"])?;
+    let refusal = refusal(&mut other, &last, &[siblings[MOST].as_fd()])?;
+    says(
+        &refusal,
+        limit,
+        &[&format!("at most {MOST} listeners"), "0 are free"],
+    )?;
     victim.load.more(50)?;
     leave([client])?;
     drop((other, siblings, sockets));

@@ -220,6 +220,7 @@ impl Registry {
                     Err(refusal) => Err(refusal),
                 };
                 if let Err(refusal) = registered {
+                    tracing::debug!(code = ?refusal.code, "refused: {refusal}");
                     self.peers.answer(by, Reply::Refused(refusal));
                 }
                 drop(turn);

@@ -71,6 +71,17 @@ impl Service {
         }
     }
 
+    /// Puts the program on the groups again, and looks at what has come past it meanwhile.
+    pub(crate) fn put_program_back(&mut self, now: Moment) {
+        self.put(Effect::Attach { join: None });
+        self.put(Effect::Barrier);
+        self.relieved = true;
+        self.closing_soon(now);
+        self.drains
+            .iter_mut()
+            .for_each(|drain| drain.retry.soon(now));
+    }
+
     /// The listeners that nobody accepts from and that no table mentions, now or in a moment.
     fn unneeded(&self) -> BTreeSet<Slot> {
         let mentioned = self.mentioned();
@@ -83,7 +94,7 @@ impl Service {
                 .get(&listener.endpoint)
                 .is_some_and(|place| place.given_up);
             listener.role != Role::Joining
-                && !listener.is_held()
+                && !listener.is_anybodys()
                 && (given_up || listener.forced || !mentioned.contains(slot))
         };
         self.listeners.keys().copied().filter(is_unneeded).collect()
@@ -102,9 +113,10 @@ impl Service {
             listener.role != Role::Tombstone || !protects(listener)
         });
         let relieved = self.relieved && !unneeded.is_empty();
+        let looking = self.looking.as_ref();
         if news || relieved {
             self.closing.get_or_insert_with(|| Retry::now(now));
-        } else {
+        } else if looking.is_none_or(|look| look.closing.is_empty()) {
             self.closing = None;
             self.relieved = false;
         }
@@ -116,7 +128,8 @@ impl Service {
         let absent: BTreeSet<Slot> = self
             .listeners
             .iter()
-            .filter(|(_, l)| !l.custody && l.holders.keys().any(is_absent))
+            .filter(|(_, l)| !l.custody && l.role != Role::Joining)
+            .filter(|(_, l)| !l.is_held() || l.holders.keys().any(is_absent))
             .map(|(slot, _)| *slot)
             .collect();
         if absent.is_empty() {
@@ -132,7 +145,10 @@ impl Service {
             return;
         }
         let close = self.change.is_none() && self.closing.is_some_and(|retry| retry.is_due(now));
-        let due_drains = self.drains.iter().filter(|drain| drain.retry.is_due(now));
+        let due_drains = self
+            .drains
+            .iter()
+            .filter(|drain| drain.retry.is_due(now) && !self.is_mentioned(drain.generation));
         let drains: BTreeMap<GenerationId, Check> = due_drains
             .map(|drain| (drain.generation, drain.check))
             .collect();
@@ -167,10 +183,7 @@ impl Service {
         self.looking = Some(Look {
             drains: drains
                 .into_iter()
-                .map(|(id, check)| {
-                    let ends = check != Check::None && self.endpoint_served_by(id).is_none();
-                    (id, ends)
-                })
+                .map(|(id, check)| (id, check != Check::None))
                 .collect(),
             closing: if close { unneeded } else { BTreeSet::new() },
         });
@@ -263,6 +276,8 @@ impl Service {
                 None => {}
             }
         }
+        // What came to a tombstone past the program is handed over when it is queued.
+        self.relieved |= pending.iter().any(|slot| !reading(*slot).is_empty());
         for slot in &pending {
             self.hand_over(*slot, reading(*slot));
         }

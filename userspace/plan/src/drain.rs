@@ -75,6 +75,13 @@ impl Drain {
         self.waiter.map(|waiter| waiter.deadline)
     }
 
+    /// The same, told the time by a clock that shows `by` less.
+    pub(crate) fn set_back(&mut self, by: u64) {
+        if let Some(waiter) = &mut self.waiter {
+            waiter.deadline = waiter.deadline.set_back(by);
+        }
+    }
+
     /// Takes notice of a look at its listeners; true if a connection has come to one that was
     /// empty.
     fn look(&mut self, readings: &[(Slot, Reading)]) -> bool {
@@ -113,9 +120,9 @@ impl Service {
         let reading = |slot: &Slot| readings.get(slot).copied().unwrap_or(Reading::Unknown);
         let its: Vec<_> = slots.iter().map(|slot| (*slot, reading(slot))).collect();
         let pace = self.rules.drain;
-        // Connections come to one that is flipped back to before that is known to have committed.
-        // If it fails, the drain goes on.
-        let serves = self.flipping_to() == Some(id) || self.endpoint_served_by(id).is_some();
+        // Connections come to it, or may before that is known: it is flipped back to, or stands in
+        // for listeners that the working generation has lost.
+        let serves = self.is_mentioned(id);
         let Some(at) = self.drains.iter().position(|drain| drain.generation == id) else {
             return;
         };
@@ -150,6 +157,26 @@ impl Service {
         }
         if is_empty && attached {
             self.drained(id, now);
+        }
+    }
+
+    /// Whether connections go to any of a generation's listeners, or will in a moment.
+    pub(crate) fn is_mentioned(&self, id: GenerationId) -> bool {
+        let mentioned = self.mentioned();
+        self.slots_of(id)
+            .iter()
+            .any(|slot| mentioned.contains(slot))
+    }
+
+    /// Has those drains looked at that no table mentions any more: nothing comes to them, since a
+    /// grace period.
+    pub(crate) fn resume_drains(&mut self, now: Moment) {
+        for at in 0..self.drains.len() {
+            if !self.is_mentioned(self.drains[at].generation) {
+                let drain = &mut self.drains[at];
+                drain.check = Check::Published;
+                drain.retry.soon(now);
+            }
         }
     }
 
@@ -196,6 +223,18 @@ impl Service {
         let over: Vec<Drain> = self.drains.extract_if(.., is_its).collect();
         for drain in over {
             self.drain_over(&drain, DrainEnd::Superseded);
+        }
+    }
+
+    /// The service is over: nothing drains any more.
+    pub(crate) fn end_drains(&mut self) {
+        for drain in mem::take(&mut self.drains) {
+            let end = if drain.last == (0, 0) {
+                DrainEnd::Drained
+            } else {
+                DrainEnd::Superseded
+            };
+            self.drain_over(&drain, end);
         }
     }
 

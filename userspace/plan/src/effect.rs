@@ -27,8 +27,9 @@ pub enum Effect {
         /// The listener.
         cookie: Cookie,
     },
-    /// Take a duplicate of a listener from the process that holds it. Reports
-    /// [`crate::Input::Fetched`] if that succeeds.
+    /// Take a duplicate of a listener from the process that holds it (`pidfd_getfd`, 5.6). Reports
+    /// [`crate::Input::Fetched`] if that succeeds; if it does not, custody comes when the process
+    /// registers again.
     Fetch {
         /// The slot.
         slot: Slot,
@@ -43,30 +44,46 @@ pub enum Effect {
         note: Note,
     },
     /// Put the program on the reuseport group of each endpoint, by any listener in custody that
-    /// listens: a group may be new, and any member may have replaced the program or taken it away.
-    /// Reports [`crate::Input::Attached`].
+    /// listens: a group may be new, and any member may have replaced the program or taken it away
+    /// (`SO_ATTACH_REUSEPORT_EBPF`, `SO_DETACH_REUSEPORT_BPF`: [`reuseport_attach_prog`] asks
+    /// nobody and tells nobody). Reports [`crate::Input::Attached`].
+    ///
+    /// Not by one that does not listen: it would get a group of its own.
+    ///
+    /// [`reuseport_attach_prog`]: https://elixir.bootlin.com/linux/v6.12/source/net/core/sock_reuseport.c
     Attach {
         /// The registration that waits for it; none in the middle of a drain.
         join: Option<ProcessId>,
     },
-    /// Wait until every SYN that has chosen its listener before is a request on it, or gone: a
-    /// grace period.
+    /// Wait for an RCU grace period: then every SYN that has chosen its listener before is a
+    /// request on it, or gone. The choice and the request are in one read section, that of
+    /// [`ip_local_deliver_finish`] (5.10 to 7.3; `ip6_input_finish` does the same).
+    ///
+    /// [`ip_local_deliver_finish`]: https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/ip_input.c
     Barrier,
     /// Attach as [`Self::Attach`] does, then have the programs follow this table, and wait for a
-    /// grace period. Reports [`crate::Input::Published`].
+    /// grace period ([`maybe_wait_bpf_programs`] does so within the update of the map). Reports
+    /// [`crate::Input::Published`]: only then may anybody be told, and anything be closed that the
+    /// table before named.
+    ///
+    /// [`maybe_wait_bpf_programs`]: https://elixir.bootlin.com/linux/v6.12/source/kernel/bpf/syscall.c
     Publish {
         /// The table.
         table: Table,
         /// The listener that is meant by each of its slots.
         members: Vec<(Slot, Cookie)>,
     },
-    /// Read what is pending on these listeners. Reports [`crate::Input::Readings`].
+    /// Read what is pending on these listeners. Reports [`crate::Input::Readings`]; there is only
+    /// one look at a time.
     Read {
         /// The listeners.
         slots: Vec<Slot>,
     },
-    /// Give a listener the options that its generation's phase asks for: while it drains,
-    /// TCP_DEFER_ACCEPT is off, which holds handshakes back for minutes.
+    /// Give a listener the options that its generation's phase asks for. While it drains,
+    /// `TCP_DEFER_ACCEPT` is off: it leaves a request half-open until the client sends data
+    /// ([`tcp_check_req`]), for minutes, and the drain would wait for that.
+    ///
+    /// [`tcp_check_req`]: https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/tcp_minisocks.c
     Prepare {
         /// The slot.
         slot: Slot,
@@ -126,7 +143,8 @@ pub enum Effect {
         /// What.
         what: Happened,
     },
-    /// Come back with [`crate::Input::Time`] at this moment, if nothing else comes before.
+    /// Come back with [`crate::Input::Time`] at this moment. It stands until it has come, or until
+    /// another one takes its place: there is one alarm a service, and inputs do not clear it.
     Wake {
         /// When.
         at: Moment,

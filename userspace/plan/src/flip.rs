@@ -62,11 +62,7 @@ impl Service {
             return Err(PlanError::AlreadyWorking { name });
         }
         if !self.can_work(to) {
-            let why = match to.phase {
-                Phase::Registered => "its server has not said that it is ready",
-                Phase::Drained => "it has drained and its servers are closing",
-                _ => "no process that is ready accepts for it",
-            };
+            let why = self.why_not(to);
             return Err(PlanError::NotReady { name, why });
         }
         if let Some(missing) = self.served_endpoint_without(id) {
@@ -99,7 +95,7 @@ impl Service {
 
     /// An endpoint at which a generation that does not work gets new connections all the same, now
     /// or in a moment, because the one that works has nobody there.
-    pub(crate) fn endpoint_served_by(&self, id: GenerationId) -> Option<EndpointId> {
+    fn endpoint_served_by(&self, id: GenerationId) -> Option<EndpointId> {
         let mentioned = self.mentioned();
         let mut listeners = self.listeners.iter();
         let its = listeners.find(|(slot, listener)| {
@@ -157,6 +153,11 @@ impl Service {
             members,
         });
         self.change = Some(Change { table, flip, asked });
+        // What is being read now says nothing about listeners that connections will go to.
+        if let Some(mut look) = self.looking.take() {
+            look.drains.retain(|id, _| !self.is_mentioned(*id));
+            self.looking = Some(look);
+        }
     }
 
     /// Sees to it that the published table is that of a generation which accepts.
@@ -192,7 +193,7 @@ impl Service {
         let is_held = |id| {
             self.slots_of(id)
                 .iter()
-                .any(|slot| self.listeners[slot].is_held())
+                .any(|slot| self.listeners[slot].is_anybodys())
         };
         if self.working.is_some_and(is_held) {
             return None;
@@ -208,6 +209,23 @@ impl Service {
     fn refreshed_table(&self) -> Option<Table> {
         let table = self.table_of(self.working?, self.epoch);
         (self.published.as_ref() != Some(&table) && !table.is_empty()).then_some(table)
+    }
+
+    /// Why a generation cannot take connections, for people.
+    fn why_not(&self, generation: &Generation) -> &'static str {
+        match generation.phase {
+            Phase::Registered => "its server has not said that it is ready",
+            Phase::Drained => "it has drained and its servers are closing",
+            _ if self.was_shut_down(generation.id) => {
+                "its listeners were shut down; when they listen again, register it again"
+            }
+            _ => "no process that is ready accepts for it",
+        }
+    }
+
+    fn was_shut_down(&self, id: GenerationId) -> bool {
+        let slots = self.slots_of(id);
+        slots.iter().any(|slot| self.listeners[slot].stopped)
     }
 
     /// Whether a flip to it is allowed.
@@ -272,8 +290,13 @@ impl Service {
                     Some(flip) => self.flipped(flip, change.asked, now),
                     None => self.refreshed(),
                 }
+                self.resume_drains(now);
             }
             Err(NotPublished { gone, why }) => {
+                // A drain that has waited for this no longer follows a publication closely.
+                self.drains
+                    .iter_mut()
+                    .for_each(|drain| drain.check = Check::Attach);
                 // Without the listener that is gone the next try can succeed.
                 if let Some(slot) = gone {
                     self.lose(slot);
@@ -363,7 +386,7 @@ impl Service {
             Target::Previous => {
                 let previous = self.previous.and_then(|id| self.generation(id));
                 previous
-                    .filter(|generation| self.can_work(generation))
+                    .filter(|g| self.can_work(g) || self.was_shut_down(g.id))
                     .ok_or(PlanError::NoPrevious)
             }
             Target::Latest => {

@@ -87,6 +87,12 @@ impl Listener {
     pub fn is_held(&self) -> bool {
         !self.holders.is_empty()
     }
+
+    /// Whether some process holds it, known or not: one that is open and not in custody is held by
+    /// somebody whom the earlier agent did not note.
+    pub(crate) fn is_anybodys(&self) -> bool {
+        self.is_held() || (!self.custody && !self.stopped)
+    }
 }
 
 /// A process that holds listeners.

@@ -28,7 +28,8 @@ pub enum Input {
         /// Who.
         by: Asker,
     },
-    /// A process no longer accepts for this service.
+    /// A process no longer accepts for this service: it has said so, its connection has ended, or
+    /// the process that was adopted, or that an earlier agent has noted, is known to have ended.
     Left {
         /// The process.
         process: ProcessId,
@@ -61,7 +62,8 @@ pub enum Input {
         /// Why.
         why: String,
     },
-    /// The programs have been put on the groups, or the kernel has refused one.
+    /// The programs have been put on the groups, or the kernel has refused one. A refusal in the
+    /// middle of a drain comes before the readings that were to follow it.
     Attached {
         /// The registration that waits for it.
         join: Option<ProcessId>,
@@ -71,14 +73,19 @@ pub enum Input {
     /// The programs follow the table that was to be published, or it was refused.
     Published(Result<(), NotPublished>),
     /// What is pending on the listeners that were to be read: those that share an endpoint in the
-    /// order of their hash bucket.
+    /// order of their hash bucket, in which a lookup meets them ([`inet_lhash2_lookup`]). One that
+    /// is left out counts as [`Reading::Unknown`].
+    ///
+    /// [`inet_lhash2_lookup`]: https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/inet_hashtables.c
     Readings(Vec<(Slot, Reading)>),
     /// A duplicate has been taken from a process.
     Fetched {
         /// The slot.
         slot: Slot,
     },
-    /// Whether listeners that are nobody's are in the reuseport group of an endpoint.
+    /// Something has happened to the reuseport group of an endpoint: listeners that are nobody's
+    /// have come or gone, or connections have come past the program. Whoever is in the group may
+    /// have replaced it or taken it away.
     Strangers {
         /// The endpoint.
         endpoint: EndpointId,

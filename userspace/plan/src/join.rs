@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use synflip_abi::MAX_ENDPOINTS;
-use synflip_types::{Cookie, Endpoint, EndpointId, GenerationId, Name, Slot};
+use synflip_types::{Cookie, Endpoint, EndpointId, Epoch, GenerationId, Name, Slot};
 
 use crate::{
     Answer, Asker, Departure, Effect, Event, Generation, Happened, Join, Link, Listener, Moment,
-    Phase, PlanError, Process, ProcessId, Role, Service, service::Place,
+    NoteState, Phase, PlanError, Process, ProcessId, Role, Service, service::Place,
 };
 
 /// A registration that is being carried out.
@@ -259,12 +259,15 @@ impl Service {
                 .get(id)
                 .is_none_or(|holder| holder.link == Link::Absent)
         };
-        let is_new = !listener.holders.contains_key(&process);
-        // It was ready before the agent died, and is as ready now.
-        let gone = listener.holders.iter().filter(|(holder, _)| absent(holder));
-        let was_ready = gone.map(|(_, ready)| *ready).any(|ready| ready);
+        // It accepts as it did: new connections must not go elsewhere until it says so again.
+        let ready = listener
+            .holders
+            .iter()
+            .any(|(holder, ready)| absent(holder) && *ready);
         listener.holders.retain(|holder, _| !absent(holder));
-        listener.holders.entry(process).or_insert(was_ready);
+        let is_new = !listener.holders.contains_key(&process);
+        let known = listener.holders.entry(process).or_insert(false);
+        *known |= ready;
         (listener.left, listener.custody) = (None, true);
         let cookie = listener.cookie;
         self.put(Effect::Keep { slot, cookie });
@@ -307,10 +310,11 @@ impl Service {
     }
 
     /// The kernel has not taken a listener: its registration is refused when all has been tried.
-    pub(crate) fn not_filled(&mut self, slot: Slot, why: String) {
-        let mut joins = self.joins.values_mut();
-        if let Some(join) = joins.find(|join| join.new.contains(&slot)) {
-            join.refused.get_or_insert(why);
+    pub(crate) fn not_filled(&mut self, slot: Slot, why: &str) {
+        for join in self.joins.values_mut() {
+            if join.new.contains(&slot) || join.known.contains(&slot) {
+                join.refused.get_or_insert_with(|| why.to_owned());
+            }
         }
     }
 
@@ -344,13 +348,23 @@ impl Service {
     /// Takes back a registration that has failed: the process has what it had before.
     fn undo(&mut self, process: ProcessId, joining: &Joining) {
         for slot in &joining.new {
-            match self.listeners.get_mut(slot) {
-                // The process has died meanwhile. The agent's duplicate is the last one: it goes
-                // by the closing order.
-                Some(listener) if !listener.is_held() => {
-                    (listener.role, listener.custody) = (Role::Member, true);
-                }
-                _ => self.close(*slot, 0),
+            let Some(listener) = self.listeners.get_mut(slot) else {
+                continue;
+            };
+            let has_died = listener.holders.remove(&process).is_none();
+            let mut joins = self.joins.values_mut();
+            if let Some(other) = joins.find(|other| other.known.contains(slot)) {
+                // It is shared, and its other process has not been answered yet.
+                other.known.retain(|known| known != slot);
+                other.taken_up.retain(|known| known != slot);
+                other.new.push(*slot);
+            } else if listener.is_held() {
+                self.note(*slot);
+            } else if has_died {
+                // The agent's duplicate is the last one: it goes by the closing order.
+                (listener.role, listener.custody) = (Role::Member, true);
+            } else {
+                self.close(*slot, 0);
             }
         }
         for slot in &joining.taken_up {
@@ -371,7 +385,11 @@ impl Service {
 
     fn joined(&mut self, process: ProcessId, joining: &Joining, now: Moment) {
         let generation = joining.generation;
-        let all: Vec<Slot> = joining.new.iter().chain(&joining.known).copied().collect();
+        let both = joining.new.iter().chain(&joining.known).copied();
+        // If the process has died meanwhile, what was known may be closed.
+        let all: Vec<Slot> = both
+            .filter(|slot| self.listeners.contains_key(slot))
+            .collect();
         for slot in &all {
             if let Some(listener) = self.listeners.get_mut(slot)
                 && listener.role == Role::Joining
@@ -410,6 +428,7 @@ impl Service {
         {
             self.put(Effect::Tell { to: process, event });
         }
+        self.forget_if_empty(generation);
         self.closing_soon(now);
     }
 
@@ -419,7 +438,11 @@ impl Service {
             Phase::Working => Some(Event::Working),
             Phase::Draining => Some(Event::Draining),
             Phase::Standby => Some(Event::Standby),
-            Phase::Drained => Some(Event::Drained),
+            // Retired, something may be pending on it.
+            Phase::Drained => match self.generation(generation)?.departure {
+                Some(NoteState::Leaving(Epoch(0))) => Some(Event::Retired),
+                _ => Some(Event::Drained),
+            },
             Phase::Registered | Phase::Ready => None,
         }
     }

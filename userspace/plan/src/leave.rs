@@ -41,8 +41,11 @@ impl Service {
             listener.stopped = true;
             listener.left.get_or_insert(Departure::Died);
             listener.holders.clear();
+            let in_custody = listener.custody;
             self.forget_processes();
-            self.note(slot);
+            if in_custody {
+                self.note(slot);
+            }
         }
     }
 
@@ -84,7 +87,7 @@ impl Service {
                     listener.endpoint == endpoint && listener.role != Role::Tombstone
                 })
                 .collect();
-            let held = its.iter().any(|listener| listener.is_held());
+            let held = its.iter().any(|listener| listener.is_anybodys());
             let on_purpose = its
                 .iter()
                 .all(|listener| listener.left == Some(Departure::Closed));
@@ -126,7 +129,7 @@ impl Service {
             .listeners
             .iter()
             .filter(|(_, listener)| {
-                !listener.custody && !listener.is_held() && listener.role != Role::Joining
+                !listener.is_anybodys() && !listener.custody && listener.role != Role::Joining
             })
             .map(|(slot, _)| *slot)
             .collect();

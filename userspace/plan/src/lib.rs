@@ -8,21 +8,50 @@
 //!
 //! # What happens to a queued connection
 //!
-//! A connection that is queued, or half-open, belongs to one listener from its SYN on. The agent
-//! has a duplicate of each (*custody*), so no death of a server closes one.
+//! The kernel chooses a listener once, when the SYN comes: the program in the reuseport group
+//! ([`reuseport_select_sock`]) looks up the published *table* and takes one of the *slots* that it
+//! names. From then on the half-open request, and later the connection in the accept queue, belong
+//! to that listener ([`inet_reqsk_alloc`] keeps a reference on it). Publishing another table moves
+//! nothing of that; it decides only about the SYNs that come after it.
 //!
-//! | who dies | what happens | where |
-//! | --- | --- | --- |
-//! | nobody; a flip | the old generation goes on accepting until nothing is pending | [`drain`](self) |
-//! | a process of the working generation | a table without its listeners is published; what is queued on them is lent to its siblings, who accept it | `leave`, `flip`, `closing` |
-//! | the last process of the working generation | the newest generation that is ready works; it is lent the queues | `flip` (`successor`), `closing` |
-//! | the same, and no other is ready | the listeners stay open and in the table for the hold time: connections wait in them for whoever comes | `leave` (`hold`) |
-//! | an old generation that drains | its queues are lent to the working one, and the drain goes on | `closing` |
-//! | the agent | the kernel goes on steering; the one that comes after finds table, listeners and notes, and goes on | `recover` |
-//! | agent and server together | what systemd keeps of it survives; without, it is reset as with any server | `recover` |
+//! All that is pending on a listener is reset when its *last* descriptor is closed
+//! ([`inet_csk_listen_stop`]; from 5.14 on it may be moved to a listener of the same group). The
+//! agent has a duplicate of each descriptor (*custody*), so the death of a server closes no
+//! listener: what is pending on it stays, and new handshakes end in its accept queue as before.
+//! What the machine has to see to is that somebody accepts it.
 //!
-//! A listener is closed only when nobody serves it, no table names it and nothing is pending on it
-//! (`closing`), with one exception for the first of each hash bucket.
+//! | who dies | what happens to what is pending on its listeners | to new connections | where |
+//! | --- | --- | --- | --- |
+//! | nobody: a flip | the old generation goes on accepting until nothing is pending, and only then is told to close | go to the new generation | `flip`, `drain` |
+//! | a process of the working generation | is lent to its siblings, who accept from the dead one's listener as from their own | go to the siblings: a table without it is published | `leave`, `flip`, `closing` |
+//! | the last process of the working generation | is lent to the generation that succeeds | go to the newest other generation that is ready, drains or stands by | `flip` (`successor`), `closing` |
+//! | the same, and there is no other | waits, for [`Rules::hold`] at most, for whoever registers; then it is reset | wait in the same listener: it stays in the table | `leave` (`hold`) |
+//! | a process of a generation that drains or stands by | is lent to the working generation; the drain ends when it is accepted | never came to it | `closing`, `drain` |
+//! | whoever a listener was lent to | is lent to the others who accept at the address | as before | `leave`, `closing` |
+//! | a process that is not ready, or while it registers | there is nothing, if the program was in place; otherwise as above | never came to it | `join`, `closing` |
+//! | the agent | stays: the servers have their descriptors, and accept | go where they did: the groups hold the program and the program its maps | `recover` |
+//! | the agent and a server together | stays if systemd has kept the agent's duplicate; otherwise the last descriptor is closed with the server | go to the other listeners in the table; if there is none, wherever the kernel's hash says | `recover` |
+//!
+//! Servers that were adopted cannot be lent anything. What a dead one leaves is moved by the
+//! kernel when the agent closes the last descriptor, where it can ([`Rules::migrates`]), or else
+//! carried by a relay (`closing`).
+//!
+//! A listener is closed only when no process holds it, no table names it, nobody has been lent it
+//! and nothing is pending on it; and the first of each hash bucket not even then (`closing` says
+//! why). Two things close it whatever is pending, and count what is lost: `retire --force`, and the
+//! end of the hold, which comes at once where the last server has closed on purpose, or where
+//! somebody who is not registered listens too.
+//!
+//! # Words
+//!
+//! An *endpoint* is an address; a *place* is what is known of it. A generation *works* if the
+//! published table is its own. A listener is *held* by the processes that accept from it, *lent* to
+//! those that accept what is left on it, *in custody* if the agent has a duplicate, a *tombstone* if
+//! it stays only because it is the first of its bucket.
+//!
+//! [`reuseport_select_sock`]: https://elixir.bootlin.com/linux/v6.12/source/net/core/sock_reuseport.c
+//! [`inet_reqsk_alloc`]: https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/inet_connection_sock.c
+//! [`inet_csk_listen_stop`]: https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/inet_connection_sock.c
 
 #![forbid(unsafe_code)]
 

@@ -155,7 +155,7 @@ impl Service {
                 generation,
                 force,
             } => self.retire(by, &generation, force, now),
-            Input::NotFilled { slot, why } => self.not_filled(slot, why),
+            Input::NotFilled { slot, why } => self.not_filled(slot, &why),
             Input::Attached { join, result } => self.attached(join, result, now),
             Input::Published(result) => self.published(result, now),
             Input::Readings(readings) => self.read(&readings, now),
@@ -163,6 +163,7 @@ impl Service {
             Input::Strangers { endpoint, present } => {
                 if let Some(place) = self.places.get_mut(&endpoint) {
                     place.strangers = present;
+                    self.put_program_back(now);
                 }
             }
             Input::Stuck { slot, stuck } => {
@@ -196,6 +197,7 @@ impl Service {
         }
         if self.listeners.is_empty() && self.joins.is_empty() && self.change.is_none() {
             self.over = true;
+            self.end_drains();
             self.put(Effect::End);
         } else if let Some(at) = self.due(now)
             && self.woken.is_none_or(|woken| woken != at)
@@ -213,7 +215,10 @@ impl Service {
             .values()
             .filter(|place| !place.given_up && self.change.is_none());
         let holds = holds.filter_map(|place| Some(place.unserved_since? + self.rules.hold));
-        let drains = self.drains.iter().map(|drain| drain.retry.due);
+        // One that connections go to is looked at when they do no more.
+        let drains = self.drains.iter();
+        let drains = drains.filter(|drain| !self.is_mentioned(drain.generation));
+        let drains = drains.map(|drain| drain.retry.due);
         let looks = drains
             .chain(
                 self.closing
@@ -232,6 +237,26 @@ impl Service {
             .chain(publish)
             .chain(expected);
         all.min().map(|at| at.max(now))
+    }
+
+    /// The same service, told the time by a clock that shows `by` milliseconds less.
+    ///
+    /// Two services that differ in nothing but how long the agent has run are equal then.
+    pub fn set_back(&mut self, by: u64, now: Moment) {
+        let retries = self.drains.iter_mut().map(|drain| &mut drain.retry);
+        let retries = retries.chain(&mut self.closing).chain(&mut self.absent);
+        for retry in retries.chain([&mut self.publish_retry]) {
+            retry.set_back(by, now);
+        }
+        for drain in &mut self.drains {
+            drain.set_back(by);
+        }
+        for place in self.places.values_mut() {
+            let longest = Moment((now - Moment(0)).saturating_sub(self.rules.hold));
+            let since = &mut place.unserved_since;
+            *since = since.map(|since| since.max(longest).set_back(by));
+        }
+        self.woken = self.woken.map(|at| at.max(now).set_back(by));
     }
 
     /// Whether nothing is left of it.

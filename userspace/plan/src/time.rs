@@ -6,6 +6,13 @@ use std::ops::{Add, Sub};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub u64);
 
+impl Moment {
+    /// The same moment, told by a clock that shows `by` less.
+    pub(crate) fn set_back(self, by: u64) -> Self {
+        Self(self.0.saturating_sub(by))
+    }
+}
+
 impl Add<u64> for Moment {
     type Output = Self;
 
@@ -63,6 +70,11 @@ impl Retry {
     /// Whether it is time.
     pub(crate) fn is_due(self, now: Moment) -> bool {
         self.due <= now
+    }
+
+    /// The same, told by a clock that shows `by` less. That it has been due for long means nothing.
+    pub(crate) fn set_back(&mut self, by: u64, now: Moment) {
+        self.due = self.due.max(now).set_back(by);
     }
 }
 

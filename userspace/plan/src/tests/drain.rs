@@ -276,7 +276,7 @@ fn a_rollback_ends_the_waiting_for_the_drain_of_what_works_again() {
     scene.pending(0, 3, 1);
     scene.run(Flips::to("v2").wait(60_000).input());
     assert_eq!(
-        scene.on(flip("previous")),
+        without_wakes(scene.on(flip("previous"))),
         [
             note(1, listener(WEB, 20, 2).ready(B).leaving(3)),
             publish(&table(1, 3, &[&[0]]), &[(0, 10)]),
@@ -305,17 +305,27 @@ fn a_drain_does_not_end_while_the_flip_back_is_being_published() {
     scene.on(flip("v2"));
     scene.on(published());
     scene.on(flip("previous"));
-    assert_eq!(
-        scene.on(readings(&[(0, pending(0, 0))])),
-        [record(1, draining(0, 0)), wake(START + 2)]
-    );
+    assert_eq!(scene.on(readings(&[(0, pending(0, 0))])), []);
     // Refused, the drain goes on, and needs the program attached again.
-    let effects = scene.on(not_published(None));
-    assert_eq!(effects.len(), 2);
-    assert_eq!(scene.after(2), [read(&[0])]);
+    let error = PlanError::Kernel { why: WHY.into() };
+    assert_eq!(
+        scene.on(not_published(None)),
+        [
+            refused(OPERATOR, error),
+            record(1, Happened::NotPublished { why: WHY.into() }),
+            attach_again(),
+            crate::Effect::Barrier,
+            read(&[0]),
+        ]
+    );
+    scene.on(attached(None));
     assert_eq!(
         scene.on(readings(&[(0, pending(0, 0))])),
-        [attach_again(), crate::Effect::Barrier, read(&[0])]
+        [
+            record(1, draining(0, 0)),
+            record(1, DRAINED),
+            tell(A, Event::Drained),
+        ]
     );
 }
 

@@ -152,3 +152,23 @@ fn a_process_that_dies_while_it_registers_leaves_its_listener_to_the_closing_ord
         [note(1, listener(WEB, 20, 2).tombstone())]
     );
 }
+
+#[test]
+fn nothing_is_left_of_who_dies_while_it_comes_back_to_a_listener_that_is_closed_meanwhile() {
+    let mut scene = Scene::v2_is_ready();
+    scene.bucket(&[1, 0]);
+    scene.run(flip("v2"));
+    scene.on(join(C, "v1", &[(WEB, 10)]));
+    scene.run(closed(A));
+    let look = scene.on(died(C));
+    assert_eq!(look.last(), Some(&read(&[0, 1])));
+    scene.carry_out(look);
+    assert_eq!(
+        scene.on(attached(Some(C))),
+        [
+            record(1, Happened::Back { listeners: 0 }),
+            registered(C, "v1")
+        ]
+    );
+    assert_eq!(scene.phase(1), None);
+}

@@ -86,7 +86,10 @@ fn where_a_stranger_listens_nothing_is_held_back_from_it() {
     let mut scene = Scene::v1_works();
     scene.run(died(A));
     scene.after(500);
-    assert_eq!(scene.on(stranger(WEB, true)), [given_up(WEB), read(&[0])]);
+    assert_eq!(
+        scene.on(stranger(WEB, true)),
+        [attach_again(), Effect::Barrier, given_up(WEB), read(&[0])]
+    );
     assert_eq!(
         scene.on(readings(&[(0, pending(3, 0))])),
         [clear(0), close_with(0, 3), Effect::End]
@@ -94,9 +97,13 @@ fn where_a_stranger_listens_nothing_is_held_back_from_it() {
 }
 
 #[test]
-fn a_stranger_beside_a_server_that_accepts_changes_nothing() {
+fn where_a_stranger_comes_the_program_is_put_back_and_nothing_else_changes() {
+    // It may have brought a program of its own, or taken ours away: nobody is told.
     let mut scene = Scene::v1_works();
-    assert_eq!(scene.on(stranger(WEB, true)), []);
+    assert_eq!(
+        scene.on(stranger(WEB, true)),
+        [attach_again(), Effect::Barrier]
+    );
     assert_eq!(scene.on(stranger(ALT, true)), []);
     // It has gone again, and then the server dies.
     scene.on(stranger(WEB, false));

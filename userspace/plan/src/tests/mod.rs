@@ -18,3 +18,6 @@ mod recovery;
 mod refused;
 mod retire;
 mod returning;
+mod sound;
+mod steps;
+mod unfinished;

@@ -91,6 +91,38 @@ fn a_listener_that_others_hold_stays_theirs_when_the_registration_is_refused() {
 }
 
 #[test]
+fn processes_that_share_a_new_listener_are_each_answered_for_themselves() {
+    let mut scene = Scene::v1_works();
+    scene.on(join(B, "v2", &[(WEB, 20)]));
+    assert_eq!(
+        scene.on(join(C, "v2", &[(WEB, 20)])),
+        [keep(1, 20), note(1, listener(WEB, 20, 2).of(B)), attach(C)]
+    );
+    assert_eq!(scene.on(not_attached(B)), [refused(B, kernel())]);
+    assert_eq!(
+        scene.on(attached(Some(C))),
+        [
+            store(1),
+            record(2, Happened::Registered { listeners: 1 }),
+            registered(C, "v2"),
+        ]
+    );
+}
+
+#[test]
+fn a_slot_that_is_not_filled_is_refused_to_all_who_share_the_listener() {
+    let mut scene = Scene::v1_works();
+    scene.on(join(B, "v2", &[(WEB, 20)]));
+    scene.on(join(C, "v2", &[(WEB, 20)]));
+    scene.on(not_filled(1));
+    assert_eq!(scene.on(attached(Some(B))), [refused(B, kernel())]);
+    assert_eq!(
+        scene.on(attached(Some(C))),
+        [clear(1), close(1), refused(C, kernel())]
+    );
+}
+
+#[test]
 fn what_a_process_holds_already_stays_its_own_when_it_may_not_have_more() {
     let mut scene = Scene::v1_works();
     scene.on(join(A, "v1", &[(WEB, 10), (ALT, 11)]));

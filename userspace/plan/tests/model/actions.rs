@@ -1,0 +1,374 @@
+//! What can happen next.
+
+use synflip_plan::{Asker, Departure, Effect, FlipRequest, Input, Phase, Target};
+
+use crate::{
+    agent::{Mood, takes_time},
+    kernel::Goes,
+    scope::Scope,
+    world::{Broken, Life, Link, World, name, operator},
+};
+
+/// One step of one party.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    CarryOut(Mood),
+    Deliver,
+    Restart,
+    Register(usize),
+    Ready(usize),
+    CloseAsTold(usize),
+    Accept(usize),
+    AcceptLent(usize),
+    GiveBack(usize, usize),
+    Arrive(usize),
+    Finish(usize),
+    Sleep,
+    // All of the above have to happen in the end; what follows need not.
+    Start(usize),
+    Syn(usize, Goes),
+    GiveUp(usize),
+    Flip(To, bool),
+    Retire(usize, bool),
+    Kill(usize),
+    Stop(usize),
+    KillAgent,
+    Steal(usize),
+    Intrude(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    Generation(usize),
+    Previous,
+}
+
+impl World {
+    /// The step that is taken when nobody dawdles and nothing more goes wrong; none at rest.
+    pub(crate) fn fair(&self, scope: &Scope) -> Option<Action> {
+        if !self.effects.is_empty() {
+            return Some(Action::CarryOut(Mood::Willing));
+        }
+        if !self.reports.is_empty() {
+            return Some(Action::Deliver);
+        }
+        if self.machine.is_none() {
+            return Some(Action::Restart);
+        }
+        let processes = 0..self.procs.len();
+        let mut duties = processes.flat_map(|process| self.duty(scope, process));
+        if let Some(action) = duties.next() {
+            return Some(action);
+        }
+        let socks = 0..self.socks.len();
+        if let Some(action) = socks.filter_map(|sock| self.progress(sock)).next() {
+            return Some(action);
+        }
+        self.wake.map(|_| Action::Sleep)
+    }
+
+    /// What a process has to do.
+    fn duty(&self, scope: &Scope, process: usize) -> Option<Action> {
+        let state = self.procs[process];
+        if state.life != Life::Alive {
+            return None;
+        }
+        if state.told && scope.procs[process].talks {
+            return Some(Action::CloseAsTold(process));
+        }
+        if let Some(sock) = self.borrowed_and_empty(process) {
+            return Some(Action::GiveBack(process, sock));
+        }
+        match state.link {
+            Link::Off => Some(Action::Register(process)),
+            Link::Joined if !state.said => Some(Action::Ready(process)),
+            _ => None,
+        }
+    }
+
+    fn borrowed_and_empty(&self, process: usize) -> Option<usize> {
+        (0..self.socks.len())
+            .find(|s| self.socks[*s].lent & 1 << process != 0 && self.socks[*s].queued == 0)
+    }
+
+    /// What becomes of what is pending on a listener.
+    fn progress(&self, sock: usize) -> Option<Action> {
+        let listener = &self.socks[sock];
+        if listener.queued > 0 && self.acceptors(sock) != 0 {
+            Some(Action::Accept(sock))
+        } else if listener.queued > 0 && listener.lent != 0 {
+            Some(Action::AcceptLent(sock))
+        } else if listener.flight > 0 {
+            Some(Action::Arrive(sock))
+        } else if listener.half > 0 {
+            Some(Action::Finish(sock))
+        } else {
+            None
+        }
+    }
+
+    /// All that can happen next, what is fair first.
+    pub(crate) fn actions(&self, scope: &Scope) -> Vec<Action> {
+        let mut actions = Vec::new();
+        actions.extend(self.fair(scope));
+        let mut add = |action| {
+            if !actions.contains(&action) {
+                actions.push(action);
+            }
+        };
+        let head = self.effects.front();
+        let takes_time = head.is_none_or(takes_time);
+        if let Some(head) = head {
+            let refusable = matches!(
+                head,
+                Effect::Fill { .. } | Effect::Attach { .. } | Effect::Publish { .. }
+            );
+            if refusable && self.budget.refusals > 0 && !self.published {
+                add(Action::CarryOut(Mood::Refusing));
+            }
+        }
+        if self.budget.agent_deaths > 0 && self.machine.is_some() {
+            add(Action::KillAgent);
+        }
+        let closes = matches!(head, Some(Effect::Close { .. }));
+        if takes_time || closes {
+            self.clients(scope, &mut add);
+        }
+        if takes_time {
+            self.servers(scope, &mut add);
+            if !self.reports.is_empty() {
+                add(Action::Deliver);
+            }
+            if self.machine.is_some() && self.reports.is_empty() {
+                self.operators(scope, &mut add);
+            }
+        }
+        if self.is_idle() && self.wake.is_some() {
+            add(Action::Sleep);
+        }
+        if self.machine.is_none() {
+            add(Action::Restart);
+        }
+        actions
+    }
+
+    fn clients(&self, scope: &Scope, add: &mut impl FnMut(Action)) {
+        for endpoint in 0..2 {
+            if self.budget.connections > 0 {
+                for goes in self.choices(scope, endpoint) {
+                    add(Action::Syn(endpoint, goes));
+                }
+            }
+            if self.budget.thefts > 0 && self.program[endpoint] {
+                add(Action::Steal(endpoint));
+            }
+            let is_there = self.program[endpoint] && !self.stranger[endpoint];
+            if self.budget.strangers > 0 && is_there {
+                add(Action::Intrude(endpoint));
+            }
+        }
+        for (sock, listener) in self.socks.iter().enumerate() {
+            if listener.queued > 0 && self.acceptors(sock) != 0 {
+                add(Action::Accept(sock));
+            }
+            if listener.queued > 0 && listener.lent != 0 {
+                add(Action::AcceptLent(sock));
+            }
+            if listener.flight > 0 {
+                add(Action::Arrive(sock));
+            }
+            if listener.half > 0 {
+                add(Action::Finish(sock));
+                if scope.flights {
+                    add(Action::GiveUp(sock));
+                }
+            }
+        }
+    }
+
+    fn servers(&self, scope: &Scope, add: &mut impl FnMut(Action)) {
+        let agent = self.machine.is_some();
+        for (at, state) in self.procs.iter().enumerate() {
+            let spec = &scope.procs[at];
+            if state.life == Life::Unborn && agent {
+                // One after the other: their order changes nothing but numbers.
+                let mut before = 0..at;
+                let is_next = before.all(|other| {
+                    self.procs[other].life != Life::Unborn || !self.can_start(scope, other)
+                });
+                if is_next && self.can_start(scope, at) {
+                    add(Action::Start(at));
+                }
+            }
+            if state.life != Life::Alive {
+                continue;
+            }
+            if let Some(duty) = self.duty(scope, at).filter(|duty| {
+                let needs_agent = matches!(duty, Action::Register(_) | Action::Ready(_));
+                agent || !needs_agent
+            }) {
+                add(duty);
+            }
+            if self.budget.kills > 0 {
+                add(Action::Kill(at));
+            }
+            if self.budget.stops > 0 && spec.talks && !state.told {
+                add(Action::Stop(at));
+            }
+        }
+    }
+
+    fn operators(&self, scope: &Scope, add: &mut impl FnMut(Action)) {
+        let Some(machine) = &self.machine else { return };
+        let phase = |generation: usize| {
+            let name = name(generation);
+            let found = machine.generations().iter().find(|g| g.name == name);
+            found.map(|g| g.phase)
+        };
+        for generation in 0..scope.generations() {
+            let Some(phase) = phase(generation) else {
+                continue;
+            };
+            if self.budget.flips > 0 && phase != Phase::Working && phase != Phase::Registered {
+                add(Action::Flip(To::Generation(generation), false));
+                if scope.keep {
+                    add(Action::Flip(To::Generation(generation), true));
+                }
+            }
+            if self.budget.retires > 0 && phase != Phase::Working {
+                add(Action::Retire(generation, false));
+                if scope.force {
+                    add(Action::Retire(generation, true));
+                }
+            }
+        }
+        if self.budget.flips > 0 && scope.keep && machine.previous().is_some() {
+            add(Action::Flip(To::Previous, true));
+        }
+    }
+
+    /// Takes a step.
+    pub(crate) fn step(&mut self, scope: &Scope, action: Action) -> Result<(), Broken> {
+        match action {
+            Action::CarryOut(mood) => self.carry_out(scope, mood),
+            Action::Deliver => match self.reports.pop_front() {
+                Some(report) => self.tell(scope, report),
+                None => Ok(()),
+            },
+            Action::Restart => self.restart(scope),
+            Action::Register(process) => self.register(scope, process),
+            Action::Ready(process) => self.says_ready(scope, process),
+            Action::CloseAsTold(process) | Action::Stop(process) => {
+                if matches!(action, Action::Stop(_)) {
+                    self.budget.stops -= 1;
+                }
+                self.leaves(scope, process, Departure::Closed)
+            }
+            Action::Kill(process) => {
+                self.budget.kills -= 1;
+                self.leaves(scope, process, Departure::Died)
+            }
+            Action::Accept(sock) | Action::AcceptLent(sock) => {
+                self.socks[sock].queued -= 1;
+                self.calm(sock);
+                Ok(())
+            }
+            Action::GiveBack(process, sock) => self.gives_back(scope, process, sock),
+            Action::Arrive(sock) => {
+                self.socks[sock].flight -= 1;
+                self.socks[sock].half += 1;
+                Ok(())
+            }
+            Action::Finish(sock) => {
+                self.socks[sock].half -= 1;
+                self.socks[sock].queued += 1;
+                Ok(())
+            }
+            Action::GiveUp(sock) => {
+                self.socks[sock].half -= 1;
+                self.calm(sock);
+                Ok(())
+            }
+            Action::Sleep => self.sleep(scope),
+            Action::Start(process) => {
+                self.start(scope, process);
+                Ok(())
+            }
+            Action::Syn(_, goes) => {
+                self.syn(scope, goes);
+                Ok(())
+            }
+            Action::Flip(to, keep) => self.ask_flip(scope, to, keep),
+            Action::Retire(generation, force) => {
+                self.budget.retires -= 1;
+                if force {
+                    self.forced |= 1 << generation;
+                }
+                let by = self.request();
+                let generation = name(generation);
+                let retire = Input::Retire {
+                    by,
+                    generation,
+                    force,
+                };
+                self.tell(scope, retire)
+            }
+            Action::KillAgent => self.die(scope),
+            Action::Steal(endpoint) => {
+                self.budget.thefts -= 1;
+                self.program[endpoint] = false;
+                self.seen(scope, endpoint);
+                Ok(())
+            }
+            Action::Intrude(endpoint) => {
+                self.budget.strangers -= 1;
+                self.stranger[endpoint] = true;
+                self.seen(scope, endpoint);
+                Ok(())
+            }
+        }
+    }
+
+    fn calm(&mut self, sock: usize) {
+        if self.socks[sock].pending() == 0 {
+            self.socks[sock].wild = false;
+        }
+    }
+
+    fn request(&mut self) -> Asker {
+        let number = (0..).find(|number| !self.requests.contains_key(number));
+        let number = number.unwrap_or(0);
+        self.requests.insert(number, false);
+        operator(number)
+    }
+
+    fn ask_flip(&mut self, scope: &Scope, to: To, keep: bool) -> Result<(), Broken> {
+        self.budget.flips -= 1;
+        let by = self.request();
+        let target = match to {
+            To::Generation(generation) => Target::Named(name(generation)),
+            To::Previous => Target::Previous,
+        };
+        let request = FlipRequest {
+            by,
+            target,
+            if_epoch: None,
+            drain_ms: 10_000,
+            keep,
+        };
+        self.tell(scope, Input::Flip(request))
+    }
+
+    /// The agent's look at the groups shows what has become of one.
+    fn seen(&mut self, _scope: &Scope, endpoint: usize) {
+        let Some(machine) = &self.machine else { return };
+        let address = crate::world::address(endpoint);
+        let mut places = machine.places().iter();
+        if let Some((id, _)) = places.find(|(_, place)| place.address == address) {
+            self.reports.push_back(Input::Strangers {
+                endpoint: *id,
+                present: self.stranger[endpoint],
+            });
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The kernel's side: which listener a SYN goes to, and what a close does.
+
+use synflip_plan::{Departure, Pending, Reading};
+
+use crate::{
+    scope::Scope,
+    world::{Broken, Life, World},
+};
+
+/// Where a SYN can go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goes {
+    To { sock: usize, wild: bool },
+    Stranger,
+}
+
+impl World {
+    fn listening(&self, scope: &Scope, endpoint: usize) -> impl Iterator<Item = usize> {
+        let bucket = scope.bucket(endpoint).into_iter();
+        bucket.filter(|sock| self.socks[*sock].open)
+    }
+
+    /// The listeners that the published table has for an endpoint and that are open.
+    pub(crate) fn steered_to(&self, endpoint: usize) -> Vec<usize> {
+        let Some(table) = &self.table else {
+            return Vec::new();
+        };
+        let Some(number) = self.endpoint_number(endpoint) else {
+            return Vec::new();
+        };
+        let slots = table.slots(number).iter();
+        let mut socks: Vec<usize> = slots
+            .filter_map(|slot| self.slots.get(slot)?.sock)
+            .collect();
+        socks.sort_unstable();
+        socks.dedup();
+        socks
+    }
+
+    /// An endpoint's number in the table, as the notes have it.
+    pub(crate) fn endpoint_number(&self, endpoint: usize) -> Option<u32> {
+        let address = crate::world::address(endpoint);
+        let mut notes = self.slots.values().filter_map(|entry| entry.note.as_ref());
+        let noted = notes.find(|note| note.address == address);
+        noted.map(|note| note.endpoint.0).or_else(|| {
+            let places = self.machine.as_ref()?.places();
+            let mut places = places.iter();
+            let found = places.find(|(_, place)| place.address == address);
+            found.map(|(id, _)| id.0)
+        })
+    }
+
+    /// Where a SYN that comes now can go: what the program selects, and if it does not, any
+    /// listener of the group.
+    pub(crate) fn choices(&self, scope: &Scope, endpoint: usize) -> Vec<Goes> {
+        if self.program[endpoint] {
+            let steered = self.steered_to(endpoint);
+            if !steered.is_empty() {
+                let to = |sock| Goes::To { sock, wild: false };
+                return steered.into_iter().map(to).collect();
+            }
+        }
+        let all = self.listening(scope, endpoint);
+        let mut choices: Vec<Goes> = all.map(|sock| Goes::To { sock, wild: true }).collect();
+        if self.stranger[endpoint] {
+            choices.push(Goes::Stranger);
+        }
+        choices
+    }
+
+    pub(crate) fn syn(&mut self, scope: &Scope, goes: Goes) {
+        self.budget.connections -= 1;
+        if let Goes::To { sock, wild } = goes {
+            let listener = &mut self.socks[sock];
+            listener.wild |= wild;
+            if scope.flights {
+                listener.flight += 1;
+            } else {
+                listener.half += 1;
+            }
+        }
+    }
+
+    /// A grace period has passed: whatever has chosen its listener is a request on it.
+    pub(crate) fn grace(&mut self) {
+        for sock in &mut self.socks {
+            sock.half += std::mem::take(&mut sock.flight);
+        }
+    }
+
+    /// Closes listeners that nobody has a descriptor of any more.
+    pub(crate) fn reap(&mut self, scope: &Scope) -> Result<(), Broken> {
+        for sock in 0..self.socks.len() {
+            let listener = &self.socks[sock];
+            let held = listener.procs != 0 || listener.lent != 0 || listener.store;
+            if listener.open && !held && !self.in_custody(sock) {
+                self.close(scope, sock)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, scope: &Scope, sock: usize) -> Result<(), Broken> {
+        let endpoint = scope.socks[sock].endpoint;
+        let before = self.socks[sock].clone();
+        let after = &mut self.socks[sock];
+        (after.open, after.wild) = (false, false);
+        (after.flight, after.half, after.queued) = (0, 0, 0);
+        for entry in self.slots.values_mut() {
+            if entry.sock == Some(sock) {
+                entry.sock = None;
+            }
+        }
+        // A request that is half-open when the listener closes can be lost although it moves.
+        let moves = scope.migrates && before.half == 0 && before.flight == 0;
+        let to = self.choices(scope, endpoint).into_iter().next();
+        let moved = match to {
+            Some(Goes::To { sock: to, .. }) if moves => {
+                self.socks[to].queued += before.queued;
+                before.queued
+            }
+            _ => 0,
+        };
+        if before.pending() > moved {
+            self.lost(scope, sock, &before)?;
+        }
+        if self.listening(scope, endpoint).next().is_none() && !self.stranger[endpoint] {
+            self.program[endpoint] = false;
+        }
+        Ok(())
+    }
+
+    /// Whether what was pending on a listener may be lost with it.
+    fn lost(&self, scope: &Scope, sock: usize, before: &crate::world::Sock) -> Result<(), Broken> {
+        let endpoint = scope.socks[sock].endpoint;
+        let on_purpose = before.left == Some(Departure::Closed);
+        let hold_over = self.unheld[endpoint].is_some_and(|since| since >= scope.hold);
+        let strangers = self.stranger[endpoint];
+        let forced = self.forced & 1 << scope.generation_of(sock).min(7) != 0;
+        let excused = before.exposed
+            || forced
+            || hold_over
+            || on_purpose && self.unheld[endpoint].is_some()
+            || strangers && self.unheld[endpoint].is_some()
+            // The program cannot keep connections from coming to it while it is being closed.
+            || before.wild && (before.queued == 0 || !self.program[endpoint])
+            || before.wild && self.unheld[endpoint].is_some();
+        if excused {
+            return Ok(());
+        }
+        Err(format!(
+            "a connection is lost: listener {sock} was closed with {} on the way, {} half-open, \
+             {} queued",
+            before.flight, before.half, before.queued
+        ))
+    }
+
+    /// What `/proc` shows of a listener.
+    pub(crate) fn reading(&self, slot: u32, sock: Option<usize>) -> Reading {
+        let custody = self.custody.get(&slot);
+        let Some(sock) = custody.copied().or(sock) else {
+            return Reading::Gone;
+        };
+        let listener = &self.socks[sock];
+        if !listener.open {
+            return Reading::Gone;
+        }
+        if custody.is_none() {
+            return Reading::Unknown;
+        }
+        Reading::Pending(Pending {
+            refcnt: 1 + u32::from(listener.half) + u32::from(listener.queued),
+            queued: u32::from(listener.queued),
+        })
+    }
+
+    /// Keeps account of since when nobody has held a listener at each endpoint.
+    pub(crate) fn watch_holders(&mut self, scope: &Scope) {
+        let processes = self.procs.iter().enumerate();
+        let members = processes.filter(|(_, process)| process.member);
+        let members = members.fold(0, |all, (at, _)| all | 1 << at);
+        for endpoint in 0..2 {
+            let its = |sock: &usize| scope.socks[*sock].endpoint == endpoint;
+            let held = (0..self.socks.len())
+                .filter(its)
+                .any(|sock| self.socks[sock].procs & members != 0);
+            if held {
+                self.unheld[endpoint] = None;
+            } else {
+                self.unheld[endpoint].get_or_insert(0);
+            }
+        }
+    }
+
+    /// A process closes its listeners, or dies.
+    pub(crate) fn let_go(
+        &mut self,
+        scope: &Scope,
+        process: usize,
+        how: Departure,
+    ) -> Result<(), Broken> {
+        let bit = 1 << process;
+        for sock in &mut self.socks {
+            if sock.procs & bit != 0 {
+                sock.procs &= !bit;
+                if sock.procs == 0 {
+                    sock.left = Some(how);
+                }
+            }
+            sock.lent &= !bit;
+        }
+        self.procs[process].life = Life::Gone;
+        self.watch_holders(scope);
+        self.reap(scope)
+    }
+}
