@@ -42,8 +42,10 @@ pub fn service_dir(bpffs: &Path, service: &str) -> PathBuf {
     root(bpffs).join(encoded(service))
 }
 
-/// A name as a directory's: a BPF file system has no dots in names (`bpf_lookup`, 5.10 to 7.3:
-/// "reserved for future use"), and `%` is in no service's name.
+/// A service's name as a directory's: a BPF file system refuses dots in names ([`bpf_lookup`], 5.10
+/// to 7.3), so they are written `%2e`. No service's name has a `%` in it.
+///
+/// [`bpf_lookup`]: https://elixir.bootlin.com/linux/v6.12/source/kernel/bpf/inode.c
 fn encoded(service: &str) -> String {
     service.replace('.', "%2e")
 }

@@ -83,7 +83,7 @@ pub(crate) fn check(dir: &Path) -> Result<(), BpfError> {
         }
         match MapInfo::from_pin(&path) {
             Ok(info) if definition.is_of(&info) => {}
-            Err(error) if is_about_us(&error) => {
+            Err(error) if this_process_lacks_means(&error) => {
                 return Err(BpfError::map("inspecting", name)(error));
             }
             Ok(_) | Err(_) => return Err(BpfError::Foreign { name }),
@@ -92,8 +92,9 @@ pub(crate) fn check(dir: &Path) -> Result<(), BpfError> {
     Ok(())
 }
 
-/// Whether a map could not be opened for want of a privilege or of memory.
-fn is_about_us(error: &MapError) -> bool {
+/// Whether a map could not be opened because this process lacks a privilege, memory or descriptors:
+/// that says nothing about the map.
+fn this_process_lacks_means(error: &MapError) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {

@@ -120,7 +120,7 @@ async fn serve(socket: OwnedFd, places: u64) -> io::Result<()> {
                 Err(_) => sleep(PAUSE).await,
             },
             () = carrier.idle.notified() => {}
-            // An agent that comes just now has not been greeted, so it has sent nothing.
+            // An agent that connects just now has not had the hello yet, so it has sent nothing.
             () = sleep(LINGER), if carrier.is_idle() => return Ok(()),
         }
     }
