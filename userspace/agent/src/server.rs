@@ -75,7 +75,7 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     let mut keeping = tokio::spawn(keeping);
     let mut metrics = tokio::spawn(metrics::serve(metrics, messages.clone(), figures));
     tracing::info!(socket = %socket.display(), pid = process::id(), "ready");
-    // Not under systemd there is nobody to notify.
+    // Without systemd this does nothing.
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
 
     let ended = tokio::select! {

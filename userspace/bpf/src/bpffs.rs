@@ -88,7 +88,7 @@ pub(crate) fn found(root: &Path) -> Result<Vec<Found>, BpfError> {
     let mut all = Vec::new();
     for entry in entries {
         let entry = entry.map_err(failed)?;
-        // Of the entry itself: what a symlink points to is none of ours.
+        // Of the entry itself: what a symlink points to was not made by an agent.
         let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
         let name = entry.file_name().into_string().ok().filter(|_| is_dir);
         all.push(Found {

@@ -155,7 +155,7 @@ impl Carrier {
 
     /// Takes an agent's orders to the last one, and tells it what it carries.
     async fn converse(self: &Rc<Self>, line: &Line) {
-        // That a report cannot be sent means nothing: an agent that has died may have left orders.
+        // A report that cannot be sent ends nothing: an agent that has died may have left orders.
         drop(line.send(&self.hello(), &[]));
         let mut taken = 0;
         let mut told = BTreeMap::new();

@@ -48,7 +48,8 @@ impl Kept {
 ///
 /// To be called while the process has one thread and has opened nothing.
 pub(crate) fn give_up() -> Result<Kept, RelayError> {
-    // SAFETY: the caller has opened nothing yet: what is there was inherited, and is nobody's.
+    // SAFETY: the caller has opened nothing yet: all that is open was inherited, and nothing in this
+    // process owns it.
     unsafe { sys::close_all_but_stdio() }.map_err(failed("closing descriptors"))?;
     let null = File::options().read(true).write(true).open("/dev/null");
     let null = null.map_err(failed("opening /dev/null"))?;
