@@ -6,8 +6,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use synflip_abi::{
-    COUNTER_WORDS, MAX_ENDPOINTS, MAX_MOMENTS, MAX_SLOTS, Member, Moment, OUTCOME_WORDS, PAST_WORDS,
-    TABLE_ENTRIES, TABLES_LEN, TableEntry,
+    COUNTER_WORDS, MAX_ENDPOINTS, MAX_MOMENTS, MAX_SLOTS, Member, Moment, OUTCOME_WORDS,
+    PAST_WORDS, TABLE_ENTRIES, TABLES_LEN, TableEntry,
 };
 
 /// An immutable slot table. The agent fills it before it is published and never after.

@@ -9,6 +9,7 @@ mod operator;
 mod pins;
 mod running;
 mod store;
+mod version2;
 
 use std::{env, path::PathBuf, process::Command, sync::OnceLock};
 
@@ -21,6 +22,7 @@ pub use operator::Operator;
 pub use pins::Pins;
 pub use running::Running;
 pub use store::Store;
+pub use version2::Version2;
 
 /// A built program of this workspace.
 ///

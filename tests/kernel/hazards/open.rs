@@ -13,7 +13,6 @@ pub(crate) const OPEN: &[&str] = &[
     "A4d",
     "A5",
     "A6",
-    "A7",
     "A8",
     "A9",
     "A10",

@@ -46,6 +46,21 @@ fn the_timeline_tells_the_life_of_a_generation() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_next_agent_remembers_it() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    let _first = fixture.first(&[])?;
+    let before = fixture.agent.service()?.timeline;
+    fixture.agent.kill(Signal::KILL)?;
+    fixture.restart_agent()?;
+    let after = fixture.agent.service()?.timeline;
+    ensure!(
+        !before.is_empty() && after.starts_with(&before),
+        "{before:#?}, then {after:#?}"
+    );
+    Ok(())
+}
+
 /// What the timeline says of one generation.
 fn life(service: &ServiceStatus, generation: &str) -> Vec<String> {
     let entries = service.timeline.iter();

@@ -16,9 +16,6 @@ use super::{
     victim::Victim,
 };
 
-/// Listeners of one service.
-const MOST: usize = MAX_SLOTS as usize;
-
 #[test]
 fn beyond_its_bound_connections_are_refused_with_a_word() -> Result<()> {
     let victim = Victim::new()?;
@@ -92,21 +89,22 @@ fn bounds_of_a_service_are_kept() -> Result<()> {
 
     let (first, address) = listener(netns, any)?;
     let mut siblings = vec![first];
-    for _ in 1..=MOST {
+    let most = MAX_SLOTS as usize;
+    for _ in 0..most {
         siblings.push(listener(netns, address)?.0);
     }
     let mut client = Client::connect(&agent)?;
-    for share in siblings[..MOST].chunks(128) {
+    for share in siblings[..most].chunks(128) {
         let request = register("big", Some("a"), &vec![address; share.len()])?;
         accepted(&mut client, &request, &share.iter().collect::<Vec<_>>())?;
     }
     let last = register("big", None, &[address])?;
     let mut other = Client::connect(&agent)?;
-    let refusal = refusal(&mut other, &last, &[siblings[MOST].as_fd()])?;
+    let refusal = refusal(&mut other, &last, &[siblings[most].as_fd()])?;
     says(
         &refusal,
         limit,
-        &[&format!("at most {MOST} listeners"), "0 are free"],
+        &[&format!("at most {most} listeners"), "0 are free"],
     )?;
     victim.load.more(50)?;
     leave([client])?;

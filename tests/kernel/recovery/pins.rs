@@ -10,12 +10,12 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use synflip_abi::{MAX_ENDPOINTS, MEMBERS, Member, OUTCOMES, SOCKETS, TABLES, VERSION};
 use synflip_bed::{
-    Fixture,
+    Fixture, Setup,
     fixture::{find, works},
     wait::{self, SOON},
 };
 use synflip_bpf::{MAPS, Object, Steering, Variant, service_dir};
-use synflip_wire::Phase;
+use synflip_wire::{GenerationStatus, Phase};
 
 #[test]
 fn what_is_left_of_a_service_is_removed_by_the_next_agent() -> Result<()> {
@@ -186,6 +186,29 @@ fn other_versions_pins_are_removed_unless_somebody_needs_them() -> Result<()> {
     );
     ensure!(fixture.net.answers(5)? == [1; 5], "others answer");
     Ok(())
+}
+
+#[test]
+fn two_capabilities_are_enough_to_find_everything_again() -> Result<()> {
+    let mut fixture = Setup::new().agent_least_privileged().start()?;
+    let _first = fixture.first(&[])?;
+    let _second = fixture.generation(2, &[])?;
+    fixture.agent.flip_with("gen2", &["--keep"])?;
+    for round in 0..2 {
+        fixture.agent.kill(Signal::KILL)?;
+        fixture.restart_agent()?;
+        fixture.until("all is as it was", |service| {
+            let standby = |g: &GenerationStatus| g.phase == Phase::Standby;
+            works(service, "gen2") && find(service, "gen1").is_some_and(standby)
+        })?;
+        ensure!(fixture.agent.service()?.epoch == 2, "another epoch");
+        ensure!(fixture.net.answers(10)? == [2; 10], "round {round}");
+    }
+    // One table is pinned, not one for each that there ever was.
+    let pins = entries(&service_dir(fixture.agent.bpffs(), "web"))?;
+    let is_table = |pin: &&PathBuf| pin.display().to_string().contains("/table-");
+    ensure!(pins.iter().filter(is_table).count() == 1, "{pins:?}");
+    fixture.agent.check_counters()
 }
 
 #[test]

@@ -1,34 +1,20 @@
 //! Promise: a service of version 2 (0.1.0) goes on where it is: its listeners keep their slots, new
 //! connections go where they went, and all that was known of it is.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::{IpAddr, SocketAddr},
-    os::fd::AsFd as _,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, net::SocketAddr, os::fd::AsFd as _};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::{Array, ArrayOfMaps, MapData},
-    programs::SkReuseport,
-};
 use socket2::Socket;
 use synflip_abi::{MAX_SLOTS, Member, MemberState};
-use synflip_bed::{Family, Netns, product::Pins};
-use synflip_bpf::{Object, Steering, Variant, carry_over, leftovers, service_dir, services};
+use synflip_bed::{
+    Family, Netns,
+    product::{Pins, Version2},
+};
+use synflip_bpf::{Object, Steering, carry_over, leftovers, service_dir, services};
 use synflip_plan::Table;
 use synflip_types::GenerationId;
 
 use super::bench::{Bench, any, connect, listener, local, variant};
-
-/// The object of 5715181, the last commit of version 2.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("v2.bpf.o");
-
-/// What version 2's slot table is like: 16 spans, 1,024 slots, the generation and the epoch.
-const TABLE_WORDS: u32 = 16 + 1024 + 2;
 
 #[test]
 fn all_is_as_it_was_and_goes_on() -> Result<()> {
@@ -69,7 +55,7 @@ fn all_is_as_it_was_and_goes_on() -> Result<()> {
 #[test]
 fn a_flip_is_followed_by_the_old_program_and_by_the_new_one() -> Result<()> {
     let (mut bench, at) = Old::new()?.carry_over()?;
-    let pins = old_pins(bench.pins.path());
+    let pins = Version2::dir(bench.pins.path(), "web");
     let tables: [[&[u32]; 2]; 2] = [[&[3], &[2]], [&[0, 1], &[2]]];
     let follow = |bench: &mut Bench| -> Result<()> {
         for table in tables {
@@ -110,7 +96,7 @@ fn a_flip_is_followed_by_the_old_program_and_by_the_new_one() -> Result<()> {
 #[test]
 fn whoever_goes_on_without_a_listener_is_not_waited_for() -> Result<()> {
     let (mut bench, _) = Old::new()?.carry_over()?;
-    let pins = old_pins(bench.pins.path());
+    let pins = Version2::dir(bench.pins.path(), "web");
     bench.attach(0)?;
     bench.publish(&[&[0, 1]])?;
     bench.listeners.remove(&2);
@@ -150,9 +136,7 @@ impl Old {
     /// and one a tombstone. A slot is noted whose listener has gone.
     fn new() -> Result<Self> {
         let (pins, netns) = (Pins::new()?, Netns::new()?);
-        let dir = old_pins(pins.path());
-        fs::create_dir_all(&dir)?;
-        let mut ebpf = load(&dir, 0)?;
+        let mut old = Version2::new(pins.path(), "web")?;
         let open = |at| netns.run(|| listener(at));
         let (web, admin) = (open(any(Family::V4))?, open(any(Family::V6))?);
         let at = [local(&web)?, local(&admin)?];
@@ -160,29 +144,13 @@ impl Old {
         for slot in [1, 3, 4, 5, 6] {
             listeners.insert(slot, (at[0], open(at[0])?));
         }
-
-        let mut members: Array<MapData, [u64; 12]> = map(&mut ebpf, "MEMBERS")?;
-        let aside = pins.path().join("aside");
-        fs::create_dir(&aside)?;
-        MapData::from_pin(dir.join("SOCKETS"))?.pin(aside.join("SOCKETS"))?;
-        // The one map that is the same in both versions.
-        let (mut sockets, _) = Steering::open(aside, Object::default(), variant()?)?;
         for (slot, (address, socket)) in &listeners {
-            sockets.fill(*slot, socket.as_fd())?;
-            let member = expected(*slot, Some(socket.cookie()?), *address);
-            members.set(*slot, packed(&member), 0)?;
+            old.fill(*slot, socket)?;
+            old.note(*slot, &expected(*slot, Some(socket.cookie()?), *address))?;
         }
-        let mut tables: ArrayOfMaps<MapData, Array<MapData, u32>> = map(&mut ebpf, "TABLES")?;
-        let mut table = Array::<MapData, u32>::create(TABLE_WORDS, 0)?;
-        let words = [(0, 16 << 16 | 2), (1, 18 << 16 | 1)];
-        let slots = [(16, 0), (17, 1), (18, 2)];
-        let meta = [(TABLE_WORDS - 2, 7), (TABLE_WORDS - 1, 3)];
-        for (index, word) in words.into_iter().chain(slots).chain(meta) {
-            table.set(index, word, 0)?;
-        }
-        tables.set(0, &table, 0)?;
+        old.publish(&[&[0, 1], &[2]], 7, 3)?;
         for (endpoint, slot) in [(0, 0), (1, 2)] {
-            attach(&dir, endpoint, &listeners[&slot].1)?;
+            old.attach(variant()?, endpoint, &listeners[&slot].1)?;
         }
         // Noted, and gone.
         listeners.remove(&6);
@@ -261,64 +229,4 @@ fn expected(slot: u32, cookie: Option<u64>, address: SocketAddr) -> Member {
         started: 123_456_789_012,
         ..Member::registered(cookie.unwrap_or(0), u32::from(slot == 2), address)
     }
-}
-
-/// An entry of `MEMBERS` as version 2 writes it.
-fn packed(member: &Member) -> [u64; 12] {
-    let (family, ip) = match member.address.ip() {
-        IpAddr::V4(ip) => (4, ip.to_ipv6_mapped().octets()),
-        IpAddr::V6(ip) => (6, ip.octets()),
-    };
-    let halves = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
-    let mut words = [0; 12];
-    words[0] = member.cookie;
-    words[1] = (member.state as u64) << 56 | halves(member.defer_accept, member.owner_uid);
-    words[2] = halves(member.endpoint, member.generation);
-    let port = u64::from(member.address.port());
-    words[3] = halves(member.left_at, 0) | family << 16 | port;
-    for (at, byte) in ip.iter().chain(&member.name[..32]).enumerate() {
-        words[4 + at / 8] |= u64::from(*byte) << (at % 8 * 8);
-    }
-    words[10] = halves(member.pid_namespace, member.pid);
-    words[11] = member.started;
-    words
-}
-
-fn old_pins(bpffs: &Path) -> PathBuf {
-    bpffs.join("synflip").join("v2").join("web")
-}
-
-/// Loads version 2's object for an endpoint; its maps are pinned, or found again.
-fn load(dir: &Path, endpoint: u32) -> Result<Ebpf> {
-    let mut loader = EbpfLoader::new();
-    loader
-        .btf(None)
-        .override_global("ENDPOINT", &endpoint, true);
-    for name in ["TABLES", "SOCKETS", "MEMBERS", "COUNTERS", "OUTCOMES"] {
-        loader.map_pin_path(name, dir.join(name));
-    }
-    Ok(loader.load(OBJECT)?)
-}
-
-/// Attaches version 2's program.
-fn attach(dir: &Path, endpoint: u32, listener: &Socket) -> Result<()> {
-    let name = match variant()? {
-        Variant::Select => "select",
-        Variant::SelectOrMigrate => "select_or_migrate",
-    };
-    let mut ebpf = load(dir, endpoint)?;
-    let program = ebpf.program_mut(name).context(name)?;
-    let program: &mut SkReuseport = program.try_into()?;
-    program.load()?;
-    program.pin(dir.join(format!("program-{endpoint}")))?;
-    program.attach(listener)?;
-    Ok(())
-}
-
-fn map<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
-    ebpf: &mut Ebpf,
-    name: &str,
-) -> Result<T> {
-    let map = ebpf.take_map(name).context("no such map")?;
-    Ok(T::try_from(map)?)
 }

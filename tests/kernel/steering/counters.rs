@@ -8,6 +8,7 @@ use synflip_bed::{
     raw::{self, RawClient, Reply},
     wait::{self, MS, SOON},
 };
+use synflip_bpf::Outcomes;
 
 use super::bench::{Bench, any};
 
@@ -174,6 +175,12 @@ fn what_a_listener_was_given_stays_counted_when_its_slot_is_anothers() -> Result
     let outcomes = (bench.outcomes(0)?, bench.outcomes(1)?);
     ensure!(outcomes.0 == before, "{outcomes:?}");
     ensure!(outcomes.1.selected == 5, "{outcomes:?}");
+    // As is an endpoint's number that is another's.
+    bench.listeners.remove(&third);
+    bench.steering.clear(third)?;
+    bench.steering.clear_endpoint(1)?;
+    let outcomes = (bench.outcomes(0)?, bench.outcomes(1)?);
+    ensure!(outcomes == (before, Outcomes::default()), "{outcomes:?}");
     // And the next agent counts the same.
     let (again, _) = bench.open_again()?;
     let found = (again.outcomes(0)?, again.outcomes(1)?);

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use synflip_bed::{Family, product::Pins};
-use synflip_bpf::{BpfError, MAPS, Object, Steering};
+use synflip_bpf::{BpfError, MAPS, Object, Steering, service_dir, services};
 use synflip_plan::Table;
 
 use super::bench::{Bench, any, variant};
@@ -116,6 +116,25 @@ fn a_service_is_found_again_through_its_pins() -> Result<()> {
         bench.connect(address, 30)?.keys().eq(&[first]),
         "others answer"
     );
+    Ok(())
+}
+
+#[test]
+fn a_service_may_be_called_what_a_file_may_not() -> Result<()> {
+    let pins = Pins::new()?;
+    for name in ["v1.2.3", "web@v1", "a+b", "1.0.0-rc.1+build.5"] {
+        let dir = service_dir(pins.path(), name);
+        drop(Steering::open(dir.clone(), Object::default(), variant()?)?);
+        let found = services(pins.path())?;
+        let [found] = found.as_slice() else {
+            bail!("{found:?}");
+        };
+        ensure!(
+            found.service.as_deref() == Some(name) && found.pins == dir,
+            "{found:?}"
+        );
+        fs::remove_dir_all(dir)?;
+    }
     Ok(())
 }
 

@@ -71,7 +71,8 @@ pub fn examine(config: &Config) -> Report {
             (Privilege::SysAdmin, false) => add(
                 "CAP_SYS_ADMIN",
                 Verdict::Limited,
-                "not held; servers in other network namespaces are refused",
+                "not held; servers in other network namespaces are refused, and services of \
+                 synflip 0.1 are not carried over",
             ),
         };
     }

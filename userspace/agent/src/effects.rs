@@ -22,7 +22,7 @@ use std::{
 use synflip_abi::Member;
 use synflip_bpf::{BpfError, Object, Publisher, Steering, Variant};
 use synflip_plan::{Effect, EffectKind, Input, ProcessId, Reading};
-use synflip_types::{Cookie, EndpointId, Name, RequestId, Slot};
+use synflip_types::{Cookie, Endpoint, EndpointId, Name, RequestId, Slot};
 use synflip_wire::{Reply, TimelineEntry};
 use tokio::sync::{mpsc, oneshot};
 
@@ -150,6 +150,8 @@ pub(crate) struct Executor {
     custody: BTreeMap<Slot, Custody>,
     incoming: Vec<Custody>,
     notes: BTreeMap<Slot, Member>,
+    /// Whose each endpoint's number is.
+    endpoints: BTreeMap<EndpointId, Endpoint>,
     processes: HashMap<ProcessId, Process>,
     followed: HashMap<ProcessId, OwnedFd>,
     relay: Relay,
@@ -168,6 +170,7 @@ impl Executor {
             custody: BTreeMap::new(),
             incoming: Vec::new(),
             notes: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
             processes: HashMap::new(),
             followed: HashMap::new(),
         }
@@ -181,8 +184,10 @@ impl Executor {
         kernel: (Steering, Publisher),
         notes: BTreeMap<Slot, Member>,
     ) -> Self {
+        let of = |member: &Member| (EndpointId(member.endpoint), Endpoint::tcp(member.address));
         Self {
             kernel: Some(kernel),
+            endpoints: notes.values().map(of).collect(),
             notes,
             ..Self::new(service, owner_uid, setting)
         }

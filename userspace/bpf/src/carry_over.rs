@@ -25,8 +25,8 @@ use synflip_abi::{
 };
 
 use crate::{
-    BpfError, Object, Steering, Variant, bpffs, counters::sum, pins, sockets::Sockets,
-    steering::typed, sys, v2,
+    BpfError, Object, Steering, Variant, bpffs, counters::sum, object::typed, pins,
+    sockets::Sockets, sys, v2,
 };
 
 /// How the name of a directory begins in which a service is being made ready: no service's does.
@@ -124,6 +124,8 @@ impl OldMaps {
                 info.value_size() as usize,
                 info.max_entries(),
             );
+            // The sockets may have been begun by yet another version.
+            let entries = if name == SOCKETS { found.2 } else { entries };
             if info.map_type().ok() == Some(kind) && found == (4, value, entries) {
                 Ok(data)
             } else {

@@ -133,6 +133,12 @@ impl Counters {
         self.set(slot, [0; COUNTER_WORDS])
     }
 
+    /// Starts an endpoint's counters from 0; it has no slot.
+    pub(crate) fn clear(&mut self, endpoint: u32) -> Result<(), BpfError> {
+        self.set_outcomes(endpoint, [0; OUTCOME_WORDS])?;
+        self.set_past(endpoint, [0; PAST_WORDS])
+    }
+
     /// Sets a slot's counters: this on one CPU, 0 on all others.
     pub(crate) fn set(&mut self, slot: u32, words: [u64; COUNTER_WORDS]) -> Result<(), BpfError> {
         set_one(&mut self.slots, COUNTERS, slot, words)

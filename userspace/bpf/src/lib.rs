@@ -10,6 +10,7 @@ mod error;
 mod object;
 mod pins;
 mod probe;
+mod programs;
 mod publish;
 mod slot_table;
 mod sockets;

@@ -8,6 +8,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
+    maps::{Map, MapData, MapError},
     programs::{SkReuseport, sk_reuseport::SkReuseportAttachType},
 };
 use synflip_abi::{
@@ -84,6 +85,29 @@ impl Object {
         let loaded = loader.load(&self.0);
         loaded.map_err(|error| BpfError::Load(Box::new(error)))
     }
+}
+
+/// Takes a map out of the loaded object.
+pub(crate) fn data(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, BpfError> {
+    match ebpf.take_map(name) {
+        Some(
+            Map::Array(data)
+            | Map::ArrayOfMaps(data)
+            | Map::PerCpuArray(data)
+            | Map::ReusePortSockArray(data),
+        ) => Ok(data),
+        _ => Err(BpfError::Foreign { name }),
+    }
+}
+
+/// Gives a map the type it is used as.
+pub(crate) fn typed<T: TryFrom<Map, Error = MapError>>(
+    data: MapData,
+    name: &'static str,
+) -> Result<T, BpfError> {
+    Map::from_map_data(data)
+        .and_then(T::try_from)
+        .map_err(BpfError::map("opening", name))
 }
 
 /// Which of the two programs is used.

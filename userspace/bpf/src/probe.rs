@@ -21,8 +21,8 @@ pub enum Privilege {
     Bpf,
     /// Finding out which network namespace a listener is in (`SIOCGSKNS`). Required.
     NetAdmin,
-    /// Entering that namespace if it is not the agent's own, and reading the published table
-    /// back after a restart. Needed for containers.
+    /// Entering that namespace if it is not the agent's own: needed for containers. Once, for
+    /// carrying services over from version 2.
     SysAdmin,
 }
 

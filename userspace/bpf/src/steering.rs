@@ -2,19 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, fs, io,
+    fmt, io,
     num::NonZero,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use aya::{
-    Ebpf,
-    maps::{Array, Map, MapData, MapError},
-    programs::SkReuseport,
-};
-use aya_log::EbpfLogger;
+use aya::maps::{Array, MapData};
 use rustix::net::sockopt::socket_cookie;
 use synflip_abi::{
     ASKED, Asked, COUNTERS, MAX_ENDPOINTS, MAX_SLOTS, MEMBERS, Member, Moment, OUTCOMES, PAST,
@@ -22,12 +17,15 @@ use synflip_abi::{
 };
 
 use crate::{
-    BpfError, Object, Outcomes, Publisher, Selections, Variant, bpffs, carry_over::Carrying,
-    counters::Counters, pins, sockets::Sockets, timeline::Timeline,
+    BpfError, Object, Outcomes, Publisher, Selections, Variant, bpffs,
+    carry_over::Carrying,
+    counters::Counters,
+    object::{data, typed},
+    pins,
+    programs::Programs,
+    sockets::Sockets,
+    timeline::Timeline,
 };
-
-/// The ring buffer of an object that logs (`aya-log-ebpf`).
-const LOGS: &str = "AYA_LOGS";
 
 /// A service's maps and programs.
 ///
@@ -35,8 +33,6 @@ const LOGS: &str = "AYA_LOGS";
 /// the maps, and the pins are there to find them again.
 pub struct Steering {
     dir: PathBuf,
-    object: Object,
-    variant: Variant,
     sockets: Arc<Sockets>,
     members: Array<MapData, [u64; Member::WORDS]>,
     pub(crate) counters: Counters,
@@ -46,9 +42,7 @@ pub struct Steering {
     endpoints: BTreeMap<u32, u32>,
     /// If its groups may run the program of an earlier version still.
     carrying: Option<Arc<Carrying>>,
-    programs: BTreeMap<u32, SkReuseport>,
-    /// What each program has to say, if the object is one that logs.
-    logs: Vec<EbpfLogger<&'static dyn log::Log>>,
+    programs: Programs,
 }
 
 impl fmt::Debug for Steering {
@@ -82,8 +76,6 @@ impl Steering {
         let timeline = data(&mut ebpf, TIMELINE)?;
         let mut steering = Self {
             dir,
-            object,
-            variant,
             sockets,
             members: typed(members, MEMBERS)?,
             counters: Counters {
@@ -95,8 +87,7 @@ impl Steering {
             timeline: Timeline::new(typed(timeline, TIMELINE)?),
             endpoints: BTreeMap::new(),
             carrying: None,
-            programs: BTreeMap::new(),
-            logs: Vec::new(),
+            programs: Programs::new(object, variant),
         };
         steering.resume()?;
         let publisher = Publisher::new(
@@ -152,58 +143,11 @@ impl Steering {
     /// # Errors
     /// When the program or the attachment is refused; the group is as it was.
     pub fn attach(&mut self, endpoint: u32, listener: BorrowedFd<'_>) -> Result<(), BpfError> {
-        let name = self.variant.name();
-        let refused = |source| BpfError::Program {
-            name,
-            source: Box::new(source),
-        };
-        let program = match self.programs.remove(&endpoint) {
-            Some(program) => program,
-            None => self.load(endpoint)?,
-        };
-        let attached = program.attach(listener).map_err(refused);
-        self.programs.insert(endpoint, program);
+        let attached = self.programs.attach(&self.dir, endpoint, listener);
         if let (Ok(()), Some(carrying)) = (&attached, &self.carrying) {
             carrying.done_with(endpoint);
         }
         attached
-    }
-
-    /// Loads an endpoint's program and pins it, replacing the pin of an earlier agent.
-    fn load(&mut self, endpoint: u32) -> Result<SkReuseport, BpfError> {
-        let path = self.dir.join(format!("program-{endpoint}"));
-        let mut ebpf = self.object.open(endpoint, Some(&self.dir))?;
-        let program = self.variant.load(&mut ebpf)?;
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(BpfError::Pin {
-                    op: "replacing",
-                    path,
-                    source,
-                });
-            }
-            _ => {}
-        }
-        program.pin(&path).map_err(|error| BpfError::Pin {
-            op: "pinning",
-            path: path.clone(),
-            source: io::Error::other(error),
-        })?;
-        if ebpf.map(LOGS).is_some() {
-            let logger = EbpfLogger::init(&mut ebpf).map_err(|error| BpfError::Pin {
-                op: "reading the log of",
-                path: path.clone(),
-                source: io::Error::other(error),
-            })?;
-            self.logs.push(logger);
-        }
-        // The loaded object is dropped; the pin is the program.
-        SkReuseport::from_pin(&path, self.variant.attach_type()).map_err(|source| {
-            BpfError::Program {
-                name: self.variant.name(),
-                source: Box::new(source),
-            }
-        })
     }
 
     /// Puts a listening socket into a free slot and notes what it is: [`Self::fill`], then
@@ -291,6 +235,16 @@ impl Steering {
         Ok(Member::unpack(&words))
     }
 
+    /// Forgets what was counted of an endpoint: its number is to be another's, and no listener of
+    /// it is left.
+    ///
+    /// # Errors
+    /// When a map cannot be written.
+    pub fn clear_endpoint(&mut self, endpoint: u32) -> Result<(), BpfError> {
+        self.ask_no_more(endpoint)?;
+        self.counters.clear(endpoint)
+    }
+
     /// What is noted of a slot, and the cookie of the listener that is in it now.
     ///
     /// # Errors
@@ -369,12 +323,12 @@ impl Steering {
 
     /// Whether the programs log: the object was built with that feature.
     pub fn logs(&self) -> bool {
-        !self.logs.is_empty()
+        self.programs.log()
     }
 
     /// Passes on what the programs have logged since the last call, to the `log` crate's logger.
     pub fn flush_logs(&mut self) {
-        self.logs.iter_mut().for_each(EbpfLogger::flush);
+        self.programs.flush_logs();
     }
 
     /// Removes the pins: the service is over. Groups that still have members keep their program.
@@ -392,27 +346,4 @@ impl Steering {
     pub fn dir(&self) -> &Path {
         &self.dir
     }
-}
-
-/// Takes a map out of the loaded object.
-fn data(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, BpfError> {
-    match ebpf.take_map(name) {
-        Some(
-            Map::Array(data)
-            | Map::ArrayOfMaps(data)
-            | Map::PerCpuArray(data)
-            | Map::ReusePortSockArray(data),
-        ) => Ok(data),
-        _ => Err(BpfError::Foreign { name }),
-    }
-}
-
-/// Gives a map the type it is used as.
-pub(crate) fn typed<T: TryFrom<Map, Error = MapError>>(
-    data: MapData,
-    name: &'static str,
-) -> Result<T, BpfError> {
-    Map::from_map_data(data)
-        .and_then(T::try_from)
-        .map_err(BpfError::map("opening", name))
 }

@@ -421,7 +421,11 @@ impl Service {
             Phase::Draining if !force => return Err(PlanError::StillDraining { name }),
             _ => {}
         }
-        if !force && let Some(endpoint) = self.endpoint_served_by(id) {
+        // One that has never worked goes with the addresses that it alone has.
+        if !force
+            && !matches!(phase, Phase::Registered | Phase::Ready)
+            && let Some(endpoint) = self.endpoint_served_by(id)
+        {
             let address = self.places[&endpoint].address.address();
             return Err(PlanError::StillServing { name, address });
         }

@@ -102,8 +102,11 @@ pub struct Process {
     pub generation: GenerationId,
     /// How it is known.
     pub link: Link,
-    /// Until when one that is absent, and lives, is expected to connect again. From then on it is
-    /// treated as one that was adopted: it cannot be told anything, and is followed until it ends.
+    /// Whether it is certain to be told when it ends.
+    pub lives: bool,
+    /// Until when one that is absent is expected to connect again. From then on, if it is known to
+    /// live, it is treated as one that was adopted: it cannot be told anything, and is followed
+    /// until it ends.
     pub expected_until: Option<Moment>,
 }
 

@@ -122,6 +122,7 @@ impl Service {
             Process {
                 generation,
                 link,
+                lives: true,
                 expected_until: None,
             },
         );

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use synflip_types::{Epoch, GenerationId, Slot};
 
 use crate::{
-    Departure, Effect, Generation, Link, Listener, Moment, Note, NoteState, Phase, Process, Role,
-    Rules, Service, Table,
+    Departure, Effect, Generation, Link, Listener, Moment, Note, NoteState, Phase, Process,
+    ProcessId, Role, Rules, Service, Table,
     drain::{Check, Drain},
     service::Place,
 };
@@ -106,14 +106,19 @@ impl Service {
                 Link::Absent
             };
             let generation = note.generation;
-            let expected = *lives && link == Link::Absent;
-            let expected_until = expected.then(|| now + self.rules.returns);
+            let patience = if *lives {
+                self.rules.returns
+            } else {
+                self.rules.hold
+            };
+            let expected_until = (link == Link::Absent).then(|| now + patience);
             self.processes.insert(
                 process,
                 Process {
                     generation,
                     link,
                     expected_until,
+                    lives: *lives,
                 },
             );
         }
@@ -161,19 +166,34 @@ impl Service {
         }
     }
 
-    /// Treats processes that have not come back in time as adopted.
+    /// Treats processes that have not come back in time as adopted if they are known to live. One
+    /// of which nothing is known has had the hold time; what the agent holds of it is nobody's.
     pub(crate) fn expect_no_longer(&mut self, now: Moment) {
         let mut late = Vec::new();
         for (id, process) in &mut self.processes {
-            if process
-                .expected_until
-                .take_if(|until| *until <= now)
-                .is_some()
-            {
-                process.link = Link::Adopted;
-                late.push(*id);
+            let expected = process.expected_until.take_if(|until| *until <= now);
+            if expected.is_none() {
+                continue;
             }
+            if process.lives {
+                process.link = Link::Adopted;
+            }
+            late.push((*id, process.lives));
         }
+        for (id, _) in late.extract_if(.., |(_, lives)| !*lives) {
+            let in_custody = self
+                .listeners
+                .values_mut()
+                .filter(|listener| listener.custody);
+            for listener in in_custody {
+                if listener.holders.remove(&id).is_some() && listener.holders.is_empty() {
+                    listener.left = Some(Departure::Died);
+                }
+            }
+            self.forget_processes();
+            self.closing_soon(now);
+        }
+        let late: Vec<ProcessId> = late.into_iter().map(|(id, _)| id).collect();
         let holds = |listener: &Listener| late.iter().any(|id| listener.holders.contains_key(id));
         let slots: Vec<Slot> = self
             .listeners

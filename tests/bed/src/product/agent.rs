@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use rustix::{
     io::Errno,
-    process::{Pid, Signal, kill_process},
+    process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit},
     thread::{CapabilitySet, remove_capability_from_bounding_set},
 };
 use tempfile::TempDir;
@@ -315,6 +315,13 @@ fn launch(netns: &Netns, dir: &Path, bpffs: &Path, options: &Options) -> Result<
     } else {
         netns.run(|| {
             if options.least_privilege {
+                // Before 5.11 maps count as locked memory; a unit has LimitMEMLOCK= for that. From
+                // then on it does not matter whether it may be raised here.
+                let unlimited = Rlimit {
+                    current: None,
+                    maximum: None,
+                };
+                setrlimit(Resource::Memlock, unlimited).unwrap_or_default();
                 drop_capabilities()?;
             }
             command.spawn()

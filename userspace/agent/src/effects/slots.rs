@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use synflip_abi::{Member, MemberState};
 use synflip_bpf::{Publisher, Steering, service_dir};
 use synflip_plan::{Input, Note, NoteState, ProcessId};
-use synflip_types::{Cookie, Slot};
+use synflip_types::{Cookie, Endpoint, EndpointId, Slot};
 
 use super::Executor;
 use crate::{custody::Custody, error::chain, fdstore, fetch, process::Process};
@@ -105,7 +105,19 @@ impl Executor {
             later,
             ..Member::registered(note.cookie.0, note.endpoint.0, note.address.address())
         };
+        self.number_is_of(note.endpoint, note.address);
         self.write(slot, member);
+    }
+
+    /// Forgets what was counted of an endpoint whose number is another's now.
+    fn number_is_of(&mut self, number: EndpointId, endpoint: Endpoint) {
+        let before = self.endpoints.insert(number, endpoint);
+        if before.is_some_and(|before| before != endpoint)
+            && let Some((steering, _)) = &mut self.kernel
+            && let Err(error) = steering.clear_endpoint(number.0)
+        {
+            tracing::warn!(service = %self.service, %endpoint, "{}", chain(&error));
+        }
     }
 
     pub(super) fn write(&mut self, slot: Slot, member: Member) {

@@ -90,7 +90,7 @@ fn a_process_that_may_live_is_looked_for_until_it_is_back_or_its_listener_gone()
     assert_eq!(effects, [wake(START + 1_000)]);
     for pause in [1_000, 1_500, 2_250, 3_375, 5_000, 5_000] {
         let before = scene.now;
-        assert_eq!(scene.woken_on(), [read(&[0])]);
+        assert_eq!(scene.woken_on()[0], read(&[0]));
         assert_eq!(scene.now - before, pause);
         scene.on(readings(&[(0, pending(5, 0))]));
     }

@@ -55,7 +55,15 @@ fn a_generation_that_was_kept_is_kept() {
 fn a_drain_that_nobody_has_custody_of_waits_for_its_servers() {
     let all = [left(0, v1().leaving(5)), left(1, v2())];
     let (mut scene, effects) = Scene::recovered(v2_table(), &all);
-    assert_eq!(effects, [attach_again(), Effect::Barrier, read(&[0])]);
+    assert_eq!(
+        effects,
+        [
+            attach_again(),
+            Effect::Barrier,
+            read(&[0]),
+            wake(START + 30_000),
+        ]
+    );
     scene.on(attached(None));
     assert_eq!(scene.on(readings(&[(0, Reading::Unknown)])).len(), 2);
     assert_eq!(scene.phase(1), Some(Phase::Draining));

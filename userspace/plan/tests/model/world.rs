@@ -139,6 +139,7 @@ pub(crate) fn rules(scope: &Scope) -> Rules {
         longest: ms,
     };
     Rules {
+        returns: 4,
         hold: scope.hold,
         migrates: scope.migrates,
         tombstones: true,
