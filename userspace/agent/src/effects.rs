@@ -4,7 +4,7 @@
 //! It does one thing after the other, in the machine's order. Each kind of effect has one place:
 //! [`slots`] (fill, keep, fetch, note, clear, close), [`publish`] (attach, barrier, publish),
 //! [`read`] (read), [`options`] (prepare), [`fdstore`] (store), [`lend`](Executor::lend) and
-//! [`relay`]; what peers are told goes out in the same order, made ready by `replies`.
+//! [`relay`]; what peers are told goes out in the same order, made ready by `service`.
 
 mod options;
 mod publish;

@@ -168,11 +168,11 @@ pub(crate) fn sockets_of(dir: &Path) -> Option<(Sockets, u32)> {
         .then(|| (Sockets(data), info.max_entries()))
 }
 
-/// Takes a listener out of the slot that an agent of another version has put it into: the kernel
-/// has it in one only. True if it was in one.
+/// Takes a listener out of the socket array of another version: the kernel has a listener in one
+/// array only. True if it was in one, and is not any more.
 ///
-/// What that version has pinned is removed with the last of them.
-pub(crate) fn evict(dir: &Path, cookie: u64) -> bool {
+/// With its last listener that version's pins are removed.
+pub(crate) fn take_out_of_other_version(dir: &Path, cookie: u64) -> bool {
     let (Some(service), Some(bpffs)) = (dir.file_name(), dir.ancestors().nth(3)) else {
         return false;
     };
@@ -187,12 +187,12 @@ pub(crate) fn evict(dir: &Path, cookie: u64) -> bool {
         let Some(slot) = (0..slots).find(holds) else {
             continue;
         };
-        let evicted = sockets.clear(slot).is_ok();
+        let is_out = sockets.clear(slot).is_ok();
         if open_listeners(&other) == Some(0) {
             // What is left is cleaned up by the next agent that starts.
             drop(remove(&other));
         }
-        return evicted;
+        return is_out;
     }
     false
 }
