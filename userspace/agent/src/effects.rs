@@ -234,7 +234,7 @@ impl Executor {
             } => {
                 self.open_tables(&netns);
                 self.processes.insert(process, identity);
-                // What an earlier registration has left was refused.
+                // Descriptors that an earlier registration has left here were refused: they are closed.
                 self.incoming = listeners;
             }
             Task::Followed {
@@ -387,7 +387,7 @@ impl Executor {
     }
 
     fn tell(&self, message: Message) {
-        // Without a receiver the agent is ending; what was to follow is for the next one.
+        // Without a receiver the agent is ending: the next one finds out by itself.
         drop(self.setting.messages.blocking_send(message));
     }
 
