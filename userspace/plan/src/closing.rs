@@ -276,8 +276,7 @@ impl Service {
                 None => {}
             }
         }
-        // A handshake on a tombstone (a SYN came past the program) has to be looked at until it is
-        // queued, and can be handed over.
+        // What came to a tombstone past the program is handed over when it is queued.
         self.relieved |= pending.iter().any(|slot| !reading(*slot).is_empty());
         for slot in &pending {
             self.hand_over(*slot, reading(*slot));
@@ -344,8 +343,8 @@ impl Service {
         }
         let takers = self.takers(slot);
         if takers.is_empty() {
-            // Not if a process that accepts there has yet to connect to this agent: it can be lent it
-            // then.
+            // Not if a process that accepts there has yet to connect to this agent: it can be lent the
+            // listener then.
             if !self
                 .accepting_beside(slot, |link| link == Link::Adopted)
                 .is_empty()

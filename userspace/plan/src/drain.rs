@@ -120,8 +120,8 @@ impl Service {
         let reading = |slot: &Slot| readings.get(slot).copied().unwrap_or(Reading::Unknown);
         let its: Vec<_> = slots.iter().map(|slot| (*slot, reading(slot))).collect();
         let pace = self.rules.drain;
-        // A table names its listeners, or may before the report comes: it is being flipped back to,
-        // or it serves an endpoint at which the working generation has nobody. Connections come to it.
+        // Connections come to it: a table names its listeners, or may before the report of it comes.
+        // It is being flipped back to, or serves an endpoint where the working generation has nobody.
         let serves = self.is_mentioned(id);
         let Some(at) = self.drains.iter().position(|drain| drain.generation == id) else {
             return;

@@ -293,7 +293,7 @@ impl Service {
                 self.resume_drains(now);
             }
             Err(NotPublished { gone, why }) => {
-                // No grace period has passed: before a drain can end, the program is attached again.
+                // No grace period has passed: the program is attached again before a drain can end.
                 self.drains
                     .iter_mut()
                     .for_each(|drain| drain.check = Check::Attach);
