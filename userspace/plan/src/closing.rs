@@ -158,7 +158,7 @@ impl Service {
         }
         let mut slots: BTreeSet<Slot> = drains.keys().flat_map(|id| self.slots_of(*id)).collect();
         if close {
-            // What comes from here on is for the next look.
+            // A listener that registers from here on is not in this look: it asks for another one.
             self.relieved = false;
             if let Some(retry) = &mut self.closing {
                 retry.later(now, self.rules.closing);
@@ -335,7 +335,7 @@ impl Service {
 
     /// Has what is queued on a listener be accepted by somebody.
     fn hand_over(&mut self, slot: Slot, reading: Reading) {
-        // Of one whose state is not known, something may be queued.
+        // If a listener could not be seen, something may be queued on it.
         if !self.listeners.contains_key(&slot)
             || (reading != Reading::Unknown && reading.queued() == 0)
         {
@@ -343,7 +343,8 @@ impl Service {
         }
         let takers = self.takers(slot);
         if takers.is_empty() {
-            // One that has yet to come back to a new agent can be lent it then.
+            // Not if a process that accepts there has yet to connect to this agent: it can be lent the
+            // listener then.
             if !self
                 .accepting_beside(slot, |link| link == Link::Adopted)
                 .is_empty()

@@ -126,7 +126,7 @@ impl Service {
                 expected_until: None,
             },
         );
-        // From here on neither process nor generation is forgotten.
+        // As long as this is in `joins`, neither the process nor the generation is removed.
         self.joins.insert(by.process, joining.clone());
         let mut free = free.into_iter();
         for (address, cookie) in listeners {
@@ -355,14 +355,14 @@ impl Service {
             let has_died = listener.holders.remove(&process).is_none();
             let mut joins = self.joins.values_mut();
             if let Some(other) = joins.find(|other| other.known.contains(slot)) {
-                // It is shared, and its other process has not been answered yet.
+                // Another process is registering the same listener: it is that one's now.
                 other.known.retain(|known| known != slot);
                 other.taken_up.retain(|known| known != slot);
                 other.new.push(*slot);
             } else if listener.is_held() {
                 self.note(*slot);
             } else if has_died {
-                // The agent's duplicate is the last one: it goes by the closing order.
+                // The agent's duplicate is the last one: `closing` decides when it can be closed.
                 (listener.role, listener.custody) = (Role::Member, true);
             } else {
                 self.close(*slot, 0);
@@ -387,7 +387,7 @@ impl Service {
     fn joined(&mut self, process: ProcessId, joining: &Joining, now: Moment) {
         let generation = joining.generation;
         let both = joining.new.iter().chain(&joining.known).copied();
-        // If the process has died meanwhile, what was known may be closed.
+        // If the process has died meanwhile, those that were known may have been closed since.
         let all: Vec<Slot> = both
             .filter(|slot| self.listeners.contains_key(slot))
             .collect();
@@ -412,7 +412,7 @@ impl Service {
         };
         let answer = Answer::Registered { generation: name };
         match self.processes.get(&process).map(|process| process.link) {
-            // Whoever has it adopted is to find what follows from that done.
+            // Answered when nothing is being published: if this was the first generation, it works then.
             Some(Link::Adopted) => {
                 self.make_ready(process);
                 self.answers.push((joining.answer, answer));
@@ -439,7 +439,7 @@ impl Service {
             Phase::Working => Some(Event::Working),
             Phase::Draining => Some(Event::Draining),
             Phase::Standby => Some(Event::Standby),
-            // Retired, something may be pending on it.
+            // If it was retired, something may be pending on it still: it is told so, not `drained`.
             Phase::Drained => match self.generation(generation)?.departure {
                 Some(NoteState::Leaving(Epoch(0))) => Some(Event::Retired),
                 _ => Some(Event::Drained),

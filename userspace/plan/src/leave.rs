@@ -103,7 +103,7 @@ impl Service {
                 continue;
             };
             if held || none {
-                // Where only tombstones are left there is nothing to wait with.
+                // If only tombstones are left, no connection can wait: the endpoint is given up.
                 (place.unserved_since, place.given_up) = (None, none);
                 continue;
             }

@@ -142,7 +142,7 @@ impl Service {
 
     /// Takes notice of a fact; returns what is to be done about it, in this order.
     pub fn on(&mut self, input: Input, now: Moment) -> Vec<Effect> {
-        // That call has come, and what is due at this moment is asked for anew.
+        // That alarm has come; if anything is due at this moment still, another one is set.
         self.woken.take_if(|at| *at <= now);
         match input {
             Input::Join(join) => self.join(join, now),
@@ -207,15 +207,15 @@ impl Service {
         }
     }
 
-    /// When something is due that nobody will say.
+    /// The next moment at which something is due without an input.
     fn due(&self, now: Moment) -> Option<Moment> {
-        // One that is over ends when the publication has.
+        // A hold that ends during a publication is looked at when that has ended.
         let holds = self
             .places
             .values()
             .filter(|place| !place.given_up && self.change.is_none());
         let holds = holds.filter_map(|place| Some(place.unserved_since? + self.rules.hold));
-        // One that connections go to is looked at when they do no more.
+        // A drain whose listeners a table names is looked at when no table does any more.
         let drains = self.drains.iter();
         let drains = drains.filter(|drain| !self.is_mentioned(drain.generation));
         let drains = drains.map(|drain| drain.retry.due);
@@ -226,7 +226,7 @@ impl Service {
                     .map(|retry| retry.due),
             )
             .chain(self.absent.map(|retry| retry.due))
-            // What is being looked at is looked at again when it has been seen.
+            // There is one look at a time: its readings come as an input.
             .filter(|_| self.looking.is_none());
         let deadlines = self.drains.iter().filter_map(Drain::deadline);
         let publish = self.wants_publication().then_some(self.publish_retry.due);
