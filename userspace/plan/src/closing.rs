@@ -60,6 +60,8 @@ pub(crate) struct Look {
     /// The listeners that were unneeded when it began. One that has become so since may have been
     /// read before the last connection came to it.
     closing: BTreeSet<Slot>,
+    /// Whether what is empty in it may have had connections come to it meanwhile.
+    is_void: bool,
 }
 
 impl Service {
@@ -70,8 +72,17 @@ impl Service {
         }
     }
 
+    /// The program may have been off the groups during the look that is under way: that something
+    /// was empty in it means nothing.
+    pub(crate) fn void_look(&mut self) {
+        if let Some(look) = &mut self.looking {
+            look.is_void = true;
+        }
+    }
+
     /// Puts the program on the groups again, and looks at what has come past it meanwhile.
     pub(crate) fn put_program_back(&mut self, now: Moment) {
+        self.void_look();
         self.put(Effect::Attach { join: None });
         self.put(Effect::Barrier);
         self.relieved = true;
@@ -175,6 +186,7 @@ impl Service {
                 .map(|(id, check)| (id, check != Check::None))
                 .collect(),
             closing: if close { unneeded } else { BTreeSet::new() },
+            is_void: false,
         });
         self.put(Effect::Read {
             slots: slots.into_iter().collect(),
@@ -193,9 +205,14 @@ impl Service {
             }
         }
         for (id, conclusive) in look.drains {
-            self.drain_read(id, conclusive, &by_slot, now);
+            self.drain_read(id, conclusive && !look.is_void, &by_slot, now);
         }
-        if !look.closing.is_empty() {
+        if look.is_void {
+            self.relieved = true;
+            let pace = self.rules.drain;
+            let drains = self.drains.iter_mut();
+            drains.for_each(|drain| drain.retry.later(now, pace));
+        } else if !look.closing.is_empty() {
             self.close_unneeded(&look.closing, readings, now);
         }
     }

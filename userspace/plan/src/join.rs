@@ -11,7 +11,7 @@ use synflip_types::{Cookie, Endpoint, EndpointId, Epoch, GenerationId, Name, Slo
 
 use crate::{
     Answer, Asker, Effect, Event, Generation, Happened, Join, Link, Listener, Moment, NoteState,
-    Phase, PlanError, Process, ProcessId, Role, Service, service::Place,
+    Phase, PlanError, Process, ProcessId, Role, Service, service::Place, time::Retry,
 };
 
 /// A registration that is being carried out.
@@ -293,6 +293,14 @@ impl Service {
     ) {
         let Some((process, joining)) = join.and_then(|by| Some((by, self.joins.remove(&by)?)))
         else {
+            if result.is_err() {
+                self.void_look();
+                let mut retry = self.attach.unwrap_or(Retry::now(now));
+                retry.later(now, self.rules.publish);
+                self.attach = Some(retry);
+            } else {
+                self.attach = None;
+            }
             return;
         };
         match joining.refused.clone().map_or(result, Err) {
