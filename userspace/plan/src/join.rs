@@ -364,6 +364,10 @@ impl Service {
 
     /// What a process that has come back has missed.
     fn what_happened_to(&self, generation: GenerationId) -> Option<Event> {
+        // It is being flipped back to, and will be told so.
+        if self.is_mentioned(generation) && self.working != Some(generation) {
+            return None;
+        }
         match self.generation(generation)?.phase {
             Phase::Working => Some(Event::Working),
             Phase::Draining => Some(Event::Draining),
