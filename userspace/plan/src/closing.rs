@@ -380,7 +380,7 @@ impl Service {
     }
 
     /// Keeps a drained listener as the first of its hash bucket.
-    fn bury(&mut self, slot: Slot) {
+    pub(crate) fn bury(&mut self, slot: Slot) {
         let Some(listener) = self.listeners.get_mut(&slot) else {
             return;
         };

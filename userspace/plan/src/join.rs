@@ -307,15 +307,16 @@ impl Service {
             Ok(()) => self.joined(process, &joining, now),
             Err(why) => {
                 for slot in joining.new {
-                    match self.listeners.get_mut(&slot) {
-                        // Its process has left meanwhile: the agent's descriptor is the last, and
-                        // such listeners are closed with care.
-                        Some(listener) if !listener.is_held() => {
-                            (listener.role, listener.custody) = (Role::Member, true);
-                        }
-                        _ => self.close(slot, 0),
+                    // Its process may have left meanwhile: then the agent's descriptor is the last,
+                    // of what may be the first of a hash bucket.
+                    if let Some(listener) = self.listeners.get_mut(&slot) {
+                        listener.holders.clear();
+                        listener.custody = true;
                     }
+                    self.bury(slot);
                 }
+                self.relieved = true;
+                self.closing_soon(now);
                 self.refuse(joining.answer, PlanError::Kernel { why });
                 self.forget_processes();
                 self.forget_if_empty(joining.generation);
