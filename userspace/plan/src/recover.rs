@@ -93,7 +93,8 @@ impl Service {
             _ if note.ready => Phase::Ready,
             _ => Phase::Registered,
         };
-        let ready = note.ready || phase == Phase::Working;
+        // One that has joined the working generation need not be ready yet.
+        let ready = note.ready || self.mentioned().contains(slot);
         let mut holders = BTreeMap::new();
         if let Some(process) = note.process.filter(|_| !tombstone) {
             holders.insert(process, ready);
