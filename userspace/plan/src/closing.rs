@@ -254,10 +254,15 @@ impl Service {
             let in_bucket = readings
                 .iter()
                 .filter(|(_, reading)| matches!(reading, Reading::Pending(_)));
-            let bucket: Vec<Slot> = in_bucket
+            let mut bucket: Vec<Slot> = in_bucket
                 .map(|(slot, _)| *slot)
                 .filter(of_endpoint)
                 .collect();
+            // Whoever has come since the look began may be anywhere in the bucket, and is to be
+            // protected too.
+            let newcomers = self.listeners.keys().filter(|slot| of_endpoint(slot));
+            let newcomers = newcomers.filter(|slot| !by_slot.contains_key(slot));
+            bucket.extend(newcomers);
             let closing = if self.rules.tombstones {
                 close_order(&bucket, &slots)
             } else {
