@@ -134,7 +134,11 @@ impl World {
         if takes_time || closes {
             self.clients(scope, &mut add);
         }
-        if takes_time {
+        // At leisure, what has happened is heard of before anything else happens.
+        let at_leisure = head.is_none() && !self.reports.is_empty();
+        if at_leisure && !scope.flights {
+            add(Action::Deliver);
+        } else if takes_time {
             self.servers(scope, &mut add);
             if !self.reports.is_empty() {
                 add(Action::Deliver);
@@ -301,17 +305,20 @@ impl World {
             Action::Flip(to, keep) => self.ask_flip(scope, to, keep),
             Action::Retire(generation, force) => {
                 self.budget.retires -= 1;
-                if force {
-                    self.forced |= 1 << generation;
-                }
-                let by = self.request();
-                let generation = name(generation);
                 let retire = Input::Retire {
-                    by,
-                    generation,
+                    by: self.request(),
+                    generation: name(generation),
                     force,
                 };
-                self.tell(scope, retire)
+                self.tell(scope, retire)?;
+                let machine = self.machine.as_ref();
+                let mut generations = machine.into_iter().flat_map(|m| m.generations());
+                let name = name(generation);
+                if !generations.any(|g| g.name == name && g.phase != Phase::Drained) {
+                    self.retired |= 1 << generation;
+                    self.forced |= u8::from(force) << generation;
+                }
+                Ok(())
             }
             Action::KillAgent => self.die(scope),
             Action::Steal(endpoint) => {

@@ -352,7 +352,8 @@ impl World {
         self.slots = kept_slots;
         for (at, process) in scope.procs.iter().enumerate() {
             let known = left.iter().any(|l| l.note.process == Some(followed(at)));
-            if !process.talks && known {
+            // Whoever had one adopted while the agent died tries again.
+            if !process.talks && known && self.procs[at].member {
                 self.procs[at].link = Link::Joined;
                 self.procs[at].said = self.procs[at].ready;
             }

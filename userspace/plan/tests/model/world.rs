@@ -48,6 +48,8 @@ pub(crate) struct World {
     pub(crate) unheld: [Option<u64>; 2],
     /// Generations that an operator has retired by force.
     pub(crate) forced: u8,
+    /// Generations that an operator has retired at all: they are no way back.
+    pub(crate) retired: u8,
     /// Whether the kernel has refused a table since the agent last was idle.
     pub(crate) refused: bool,
 }
@@ -68,9 +70,9 @@ pub(crate) struct Sock {
     pub(crate) half: u8,
     pub(crate) queued: u8,
     /// The processes that it belongs to and that have it open.
-    pub(crate) procs: u8,
+    pub(crate) procs: u16,
     /// The processes that have been lent it and have it open.
-    pub(crate) lent: u8,
+    pub(crate) lent: u16,
     /// Whether systemd keeps a descriptor.
     pub(crate) store: bool,
     /// Whether no agent has been able to take a descriptor yet since nobody but its processes had
@@ -217,6 +219,7 @@ impl World {
             budget: scope.budget,
             unheld: [None; 2],
             forced: 0,
+            retired: 0,
             refused: false,
         }
     }
@@ -237,7 +240,7 @@ impl World {
     }
 
     /// The processes that accept from a listener of their own.
-    pub(crate) fn acceptors(&self, sock: usize) -> u8 {
+    pub(crate) fn acceptors(&self, sock: usize) -> u16 {
         let mut all = 0;
         for (at, process) in self.procs.iter().enumerate() {
             if process.ready && process.life == Life::Alive && !process.told {
@@ -250,12 +253,15 @@ impl World {
     /// Whether somebody whom the agent knows accepts at an endpoint.
     pub(crate) fn is_accepted_at(&self, scope: &Scope, endpoint: usize) -> bool {
         (0..self.socks.len()).any(|sock| {
-            scope.socks[sock].endpoint == endpoint && self.known(self.acceptors(sock)) != 0
+            let retired = self.retired & 1 << scope.generation_of(sock).min(7) != 0;
+            scope.socks[sock].endpoint == endpoint
+                && !retired
+                && self.known(self.acceptors(sock)) != 0
         })
     }
 
     /// The processes that this agent has registered.
-    pub(crate) fn members(&self) -> u8 {
+    pub(crate) fn members(&self) -> u16 {
         let mut all = 0;
         for (at, process) in self.procs.iter().enumerate() {
             if process.link == Link::Joined {
@@ -266,7 +272,7 @@ impl World {
     }
 
     /// Those of some processes that the agent has answered and who have said that they are ready.
-    pub(crate) fn known(&self, processes: u8) -> u8 {
+    pub(crate) fn known(&self, processes: u16) -> u16 {
         let mut all = 0;
         for (at, process) in self.procs.iter().enumerate() {
             if process.link == Link::Joined && process.said {
