@@ -232,6 +232,7 @@ impl Service {
         now: Moment,
     ) {
         if self.change.is_some() {
+            self.relieved = true;
             return;
         }
         let by_slot: BTreeMap<Slot, Reading> = readings.iter().copied().collect();
