@@ -277,10 +277,11 @@ impl Service {
     }
 
     /// The kernel has not taken a listener: its registration is refused when all has been tried.
-    pub(crate) fn not_filled(&mut self, slot: Slot, why: String) {
-        let mut joins = self.joins.values_mut();
-        if let Some(join) = joins.find(|join| join.new.contains(&slot)) {
-            join.refused.get_or_insert(why);
+    pub(crate) fn not_filled(&mut self, slot: Slot, why: &str) {
+        for join in self.joins.values_mut() {
+            if join.new.contains(&slot) || join.known.contains(&slot) {
+                join.refused.get_or_insert_with(|| why.to_owned());
+            }
         }
     }
 
@@ -306,13 +307,21 @@ impl Service {
         match joining.refused.clone().map_or(result, Err) {
             Ok(()) => self.joined(process, &joining, now),
             Err(why) => {
-                for slot in joining.new {
+                for slot in joining.new.iter().chain(&joining.known).copied() {
+                    let Some(listener) = self.listeners.get_mut(&slot) else {
+                        continue;
+                    };
+                    if listener.role != Role::Joining {
+                        continue;
+                    }
+                    listener.holders.remove(&process);
+                    if listener.is_held() {
+                        // The registration of another process that shares it is under way.
+                        continue;
+                    }
                     // Its process may have left meanwhile: then the agent's descriptor is the last,
                     // of what may be the first of a hash bucket.
-                    if let Some(listener) = self.listeners.get_mut(&slot) {
-                        listener.holders.clear();
-                        listener.custody = true;
-                    }
+                    listener.custody = true;
                     self.bury(slot);
                 }
                 self.relieved = true;

@@ -150,7 +150,7 @@ impl Service {
                 generation,
                 force,
             } => self.retire(by, &generation, force),
-            Input::NotFilled { slot, why } => self.not_filled(slot, why),
+            Input::NotFilled { slot, why } => self.not_filled(slot, &why),
             Input::Attached { join, result } => self.attached(join, result, now),
             Input::Published(result) => self.published(result, now),
             Input::Readings(readings) => self.read(&readings, now),
