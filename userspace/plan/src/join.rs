@@ -113,6 +113,11 @@ impl Service {
             if let Some(slot) = self.slot_of(cookie) {
                 self.take_up(slot, by.process);
                 joining.known.push(slot);
+                // What the kernel has refused for a process that shares it is refused for all.
+                let mut others = self.joins.values();
+                let other = others.find(|other| other.new.contains(&slot));
+                let refused = other.and_then(|other| other.refused.clone());
+                joining.refused = joining.refused.or(refused);
                 continue;
             }
             // Both were made sure of above.
