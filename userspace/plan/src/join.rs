@@ -106,6 +106,12 @@ impl Service {
         } else {
             Link::Adopted
         };
+        // Before the process is known: whoever holds nothing is forgotten with a grave.
+        for (_, cookie) in &listeners {
+            if self.slot_of(*cookie).is_none() {
+                self.leave_grave(*cookie);
+            }
+        }
         self.processes
             .insert(by.process, Process { generation, link });
         let mut free = free.into_iter();
@@ -124,7 +130,6 @@ impl Service {
             let (Some(endpoint), Some(slot)) = (endpoints.get(&address), free.next()) else {
                 continue;
             };
-            self.leave_grave(cookie);
             let listener = Listener {
                 endpoint: *endpoint,
                 cookie,
