@@ -360,7 +360,8 @@ impl World {
             by,
             target,
             if_epoch: None,
-            drain_ms: 10_000,
+            // Shorter than two looks at a drain.
+            drain_ms: 80,
             keep,
         };
         self.tell(scope, Input::Flip(request))

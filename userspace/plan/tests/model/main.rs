@@ -29,7 +29,7 @@ mod tests {
         time::Instant,
     };
 
-    use crate::{items, random, search::Search};
+    use crate::{items, planted, random, search::Search};
 
     /// Most states of one search: whoever adds an item sees here that it has become too dear.
     const MOST: usize = 2_000_000;
@@ -78,6 +78,22 @@ mod tests {
         println!("{:9} states in all", all.into_inner());
         let failures = failures.into_inner().expect("none has panicked");
         assert!(failures.is_empty(), "{}", failures[0]);
+    }
+
+    #[test]
+    fn each_planted_mistake_is_found() {
+        for (mistake, items) in planted::ALL {
+            let mut scope = items::scope(items);
+            scope.mistake = Some(mistake);
+            let mut search = Search::new(&scope, items::started(&scope), MOST);
+            match search.run() {
+                Ok(states) => panic!("{mistake:?} is not found in {states} states"),
+                Err(found) => {
+                    let steps = found.trace.lines().filter(|line| line.starts_with("- "));
+                    println!("{mistake:?}, after {} steps: {}", steps.count(), found.what);
+                }
+            }
+        }
     }
 
     /// `MODEL_STEPS` and `MODEL_SEED` choose how many steps, and from where.

@@ -29,6 +29,9 @@ fn rest(text: &mut String, scope: &Scope, world: &mut World) {
     for _ in 0..40 {
         let Some(action) = world.fair(scope) else {
             text.push_str("at rest\n");
+            if std::env::var_os("MODEL_DEBUG").is_some() {
+                let _infallible = writeln!(text, "{:#?}", world.machine);
+            }
             return;
         };
         if !step(text, scope, world, action) {

@@ -10,7 +10,7 @@ use synflip_plan::{
 };
 use synflip_types::{Cookie, Endpoint, Name};
 
-use crate::{fingerprint::Fingerprint, scope::Scope};
+use crate::{fingerprint::Fingerprint, planted::Mistake, scope::Scope};
 
 /// What the clock shows. It never moves: when time passes, all else is set back.
 pub(crate) const NOW: Moment = Moment(1_000_000_000);
@@ -143,7 +143,7 @@ pub(crate) fn rules(scope: &Scope) -> Rules {
     Rules {
         hold: scope.hold,
         migrates: scope.migrates,
-        tombstones: true,
+        tombstones: scope.mistake != Some(Mistake::NoTombstone),
         generations: 8,
         drain: pace(50),
         closing: pace(100),
