@@ -374,7 +374,9 @@ impl Service {
             }
             _ => self.answer(joining.answer, answer),
         }
+        let talks = self.processes.get(&process).map(|process| process.link);
         if !joining.known.is_empty()
+            && talks == Some(Link::Connected)
             && let Some(event) = self.what_happened_to(generation)
         {
             self.put(Effect::Tell { to: process, event });
