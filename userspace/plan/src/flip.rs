@@ -267,6 +267,8 @@ impl Service {
                     None => self.refreshed(),
                 }
                 self.resume_drains(now);
+                // What came to a tombstone before there was a table to follow is on it by now.
+                self.relieved = true;
             }
             Err(NotPublished { gone, why }) => {
                 // Without the listener that is gone the next try can succeed.
