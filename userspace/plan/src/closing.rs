@@ -287,7 +287,9 @@ impl Service {
         }
         // What came to a tombstone past the program is handed over when it is queued.
         let lent = |slot| self.listeners.get(slot).is_some_and(|l| !l.lent.is_empty());
-        self.relieved |= pending.iter().any(|slot| !reading(*slot).is_empty() || lent(slot));
+        self.relieved |= pending
+            .iter()
+            .any(|slot| !reading(*slot).is_empty() || lent(slot));
         for slot in &pending {
             self.hand_over(*slot, reading(*slot));
         }

@@ -23,6 +23,7 @@ pub(crate) enum Action {
     GiveBack(usize, usize),
     Arrive(usize),
     Finish(usize),
+    Poll(usize),
     Sleep,
     // All of the above have to happen in the end; what follows need not.
     Start(usize),
@@ -63,6 +64,9 @@ impl World {
         let socks = 0..self.socks.len();
         if let Some(action) = socks.filter_map(|sock| self.progress(sock)).next() {
             return Some(action);
+        }
+        if let Some(sock) = self.readable(scope) {
+            return Some(Action::Poll(sock));
         }
         self.wake.map(|_| Action::Sleep)
     }
@@ -291,6 +295,10 @@ impl World {
             Action::GiveUp(sock) => {
                 self.socks[sock].half -= 1;
                 self.calm(sock);
+                Ok(())
+            }
+            Action::Poll(sock) => {
+                self.seen(scope, scope.socks[sock].endpoint);
                 Ok(())
             }
             Action::Sleep => self.sleep(scope),

@@ -287,6 +287,11 @@ impl World {
 
     fn told(&mut self, scope: &Scope, to: ProcessId, event: Event) -> Result<(), Broken> {
         let process = process_of(to);
+        if !scope.procs[process].talks {
+            return Err(format!(
+                "process {process} is told {event:?} and cannot hear it"
+            ));
+        }
         if self.procs[process].life != Life::Alive || self.procs[process].link == Link::Off {
             return Ok(());
         }

@@ -60,8 +60,8 @@ pub(crate) fn change(scope: &Scope, world: &mut World, mut effects: Vec<Effect>)
         (Mistake::NotRefreshed, Effect::Publish { table, .. }) => {
             let now = world.table.as_ref();
             let all = |table: &synflip_plan::Table| table.all_slots().count();
-            let refreshes = Some(table.generation()) == working
-                && now.is_some_and(|now| all(now) > all(table));
+            let refreshes =
+                Some(table.generation()) == working && now.is_some_and(|now| all(now) > all(table));
             if refreshes {
                 world.reports.push_back(Input::Published(Ok(())));
             }
@@ -96,10 +96,7 @@ pub(crate) fn told(scope: &Scope, mut input: Input) -> Input {
 }
 
 /// What it would have read.
-pub(crate) fn readings(
-    scope: &Scope,
-    mut readings: Vec<(Slot, Reading)>,
-) -> Vec<(Slot, Reading)> {
+pub(crate) fn readings(scope: &Scope, mut readings: Vec<(Slot, Reading)>) -> Vec<(Slot, Reading)> {
     for (_, reading) in &mut readings {
         let Reading::Pending(pending) = reading else {
             continue;
@@ -107,7 +104,13 @@ pub(crate) fn readings(
         match scope.mistake {
             Some(Mistake::HalfOpenIsNothing) => pending.refcnt = 1 + pending.queued,
             Some(Mistake::ClosedFull) => {
-                let _what_is_there = mem::replace(pending, Pending { refcnt: 1, queued: 0 });
+                let _what_is_there = mem::replace(
+                    pending,
+                    Pending {
+                        refcnt: 1,
+                        queued: 0,
+                    },
+                );
             }
             _ => {}
         }

@@ -69,7 +69,9 @@ pub(crate) fn walk(seed: u64) -> Result<usize, Found> {
         let action = if at < STEPS {
             let actions = world.actions(&scope);
             // What is fair is taken more often: else little gets done.
-            let pick = random.below(2 * actions.len().max(1)).saturating_sub(actions.len());
+            let pick = random
+                .below(2 * actions.len().max(1))
+                .saturating_sub(actions.len());
             actions.get(pick).copied()
         } else {
             world.fair(&scope)

@@ -15,6 +15,9 @@ use crate::{fingerprint::Fingerprint, planted::Mistake, scope::Scope};
 /// What the clock shows. It never moves: when time passes, all else is set back.
 pub(crate) const NOW: Moment = Moment(1_000_000_000);
 
+/// Longest time that a request may wait until somebody is found for it, in milliseconds.
+pub(crate) const SOON: u64 = 1_000;
+
 /// A broken property, in words.
 pub(crate) type Broken = String;
 
