@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use synflip_types::{Cookie, EndpointId, Slot};
 
-use crate::{Departure, Effect, Happened, Listener, Moment, ProcessId, Role, Service};
+use crate::{Departure, Effect, Happened, Listener, Moment, Phase, ProcessId, Role, Service};
 
 impl Service {
     /// A process no longer accepts. Its listeners stay open in the agent's custody.
@@ -79,9 +79,16 @@ impl Service {
             if !its.iter().all(is_tombstone) {
                 its.retain(|listener| !is_tombstone(listener));
             }
-            let held = its.iter().any(|listener| listener.is_anybodys());
+            // Who has been told to close, or cannot be told, is nobody to wait for.
+            let is_over = |listener: &&Listener| {
+                let generation = self.generation(listener.generation);
+                generation.is_some_and(|generation| generation.phase == Phase::Drained)
+            };
+            let mut others = its.iter().copied().filter(|listener| !is_over(listener));
+            let held = others.any(Listener::is_anybodys);
             let on_purpose = its
                 .iter()
+                .filter(|listener| !listener.is_held())
                 .all(|listener| listener.left == Some(Departure::Closed));
             let none = its.is_empty();
             let changing = self.change.is_some();
