@@ -291,6 +291,8 @@ impl Service {
                     None => self.refreshed(),
                 }
                 self.resume_drains(now);
+                // What came to a tombstone before there was a table to follow is on it by now.
+                self.relieved = true;
             }
             Err(NotPublished { gone, why }) => {
                 // No grace period has passed: the program is attached again before a drain can end.

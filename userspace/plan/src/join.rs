@@ -11,7 +11,7 @@ use synflip_types::{Cookie, Endpoint, EndpointId, Epoch, GenerationId, Name, Slo
 
 use crate::{
     Answer, Asker, Departure, Effect, Event, Generation, Happened, Join, Link, Listener, Moment,
-    NoteState, Phase, PlanError, Process, ProcessId, Role, Service, service::Place,
+    NoteState, Phase, PlanError, Process, ProcessId, Role, Service, service::Place, time::Retry,
 };
 
 /// A registration that is being carried out.
@@ -117,6 +117,12 @@ impl Service {
         } else {
             Link::Adopted
         };
+        // Before the process is known: whoever holds nothing is forgotten with a tombstone.
+        for (_, cookie) in &listeners {
+            if self.slot_of(*cookie).is_none() {
+                self.leave_old_slot(*cookie);
+            }
+        }
         self.processes.insert(
             by.process,
             Process {
@@ -135,13 +141,17 @@ impl Service {
                     joining.taken_up.push(slot);
                 }
                 joining.known.push(slot);
+                // What the kernel has refused for a process that shares it is refused for all.
+                let mut others = self.joins.values();
+                let other = others.find(|other| other.new.contains(&slot));
+                let refused = other.and_then(|other| other.refused.clone());
+                joining.refused = joining.refused.or(refused);
                 continue;
             }
             // Both were made sure of above.
             let (Some(endpoint), Some(slot)) = (endpoints.get(&address), free.next()) else {
                 continue;
             };
-            self.leave_old_slot(cookie);
             let listener = Listener {
                 endpoint: *endpoint,
                 cookie,
@@ -328,7 +338,12 @@ impl Service {
     ) {
         let Some(process) = join else {
             if result.is_err() {
-                self.look_shows_nothing_for_sure();
+                self.void_look();
+                let mut retry = self.attach.unwrap_or(Retry::now(now));
+                retry.later(now, self.rules.publish);
+                self.attach = Some(retry);
+            } else {
+                self.attach = None;
             }
             return;
         };
@@ -435,6 +450,10 @@ impl Service {
 
     /// What a process that has come back has missed.
     fn what_happened_to(&self, generation: GenerationId) -> Option<Event> {
+        // It is being flipped back to, and will be told so.
+        if self.is_mentioned(generation) && self.working != Some(generation) {
+            return None;
+        }
         match self.generation(generation)?.phase {
             Phase::Working => Some(Event::Working),
             Phase::Draining => Some(Event::Draining),

@@ -80,22 +80,27 @@ impl Service {
     pub(crate) fn hold(&mut self, now: Moment) {
         let endpoints: Vec<EndpointId> = self.places.keys().copied().collect();
         for endpoint in endpoints {
-            let its: Vec<&Listener> = self
+            let mut its: Vec<&Listener> = self
                 .listeners
                 .values()
-                .filter(|listener| {
-                    listener.endpoint == endpoint && listener.role != Role::Tombstone
-                })
+                .filter(|listener| listener.endpoint == endpoint)
                 .collect();
-            let held = its.iter().any(|listener| listener.is_anybodys());
-            // One that was told to close, and ends, has closed.
-            let told = |listener: &Listener| {
+            // Of tombstones alone, one may have something pending that came past the program.
+            let is_tombstone = |listener: &&Listener| listener.role == Role::Tombstone;
+            if !its.iter().all(is_tombstone) {
+                its.retain(|listener| !is_tombstone(listener));
+            }
+            // Who has been told to close is nobody to wait for, and if it ends, it has closed.
+            let is_over = |listener: &&Listener| {
                 let generation = self.generation(listener.generation);
                 generation.is_some_and(|generation| generation.phase == Phase::Drained)
             };
+            let mut others = its.iter().copied().filter(|listener| !is_over(listener));
+            let held = others.any(Listener::is_anybodys);
             let on_purpose = its
                 .iter()
-                .all(|listener| listener.left == Some(Departure::Closed) || told(listener));
+                .filter(|listener| !listener.is_held())
+                .all(|listener| listener.left == Some(Departure::Closed) || is_over(listener));
             let none = its.is_empty();
             let changing = self.change.is_some();
             let hold = self.rules.hold;

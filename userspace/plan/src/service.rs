@@ -105,6 +105,8 @@ pub struct Service {
     pub(crate) relieved: bool,
     pub(crate) absent: Option<Retry>,
     pub(crate) looking: Option<Look>,
+    /// When the programs are put on the groups again, which the kernel has refused.
+    pub(crate) attach: Option<Retry>,
     woken: Option<Moment>,
     over: bool,
     effects: Vec<Effect>,
@@ -134,6 +136,7 @@ impl Service {
             relieved: false,
             absent: None,
             looking: None,
+            attach: None,
             woken: None,
             over: false,
             effects: Vec::new(),
@@ -188,6 +191,9 @@ impl Service {
         self.watch_deadlines(now);
         self.hold(now);
         self.end_empty_drains(now);
+        if self.attach.take_if(|retry| retry.is_due(now)).is_some() {
+            self.put_program_back(now);
+        }
         self.look(now);
         self.forget_places();
         if self.change.is_none() {
@@ -231,11 +237,13 @@ impl Service {
         let deadlines = self.drains.iter().filter_map(Drain::deadline);
         let publish = self.wants_publication().then_some(self.publish_retry.due);
         let expected = self.processes.values().filter_map(|p| p.expected_until);
+        let attach = self.attach.map(|retry| retry.due);
         let all = looks
             .chain(holds)
             .chain(deadlines)
             .chain(publish)
-            .chain(expected);
+            .chain(expected)
+            .chain(attach);
         all.min().map(|at| at.max(now))
     }
 
@@ -245,6 +253,7 @@ impl Service {
     pub fn set_back(&mut self, by: u64, now: Moment) {
         let retries = self.drains.iter_mut().map(|drain| &mut drain.retry);
         let retries = retries.chain(&mut self.closing).chain(&mut self.absent);
+        let retries = retries.chain(&mut self.attach);
         for retry in retries.chain([&mut self.publish_retry]) {
             retry.set_back(by, now);
         }

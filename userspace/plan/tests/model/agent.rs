@@ -36,7 +36,7 @@ impl World {
         let Some(machine) = &mut self.machine else {
             return Ok(());
         };
-        let effects = machine.on(input, NOW);
+        let effects = machine.on(crate::planted::told(scope, input), NOW);
         self.take(scope, effects)
     }
 
@@ -287,6 +287,11 @@ impl World {
 
     fn told(&mut self, scope: &Scope, to: ProcessId, event: Event) -> Result<(), Broken> {
         let process = process_of(to);
+        if !scope.procs[process].talks {
+            return Err(format!(
+                "process {process} is told {event:?} and cannot hear it"
+            ));
+        }
         if self.procs[process].life != Life::Alive || self.procs[process].link == Link::Off {
             return Ok(());
         }
@@ -351,8 +356,15 @@ impl World {
         }
         self.slots = kept_slots;
         for (at, process) in scope.procs.iter().enumerate() {
-            let known = left.iter().any(|l| l.note.process == Some(followed(at)));
-            if !process.talks && known {
+            let mut its = process.socks.iter().filter(|sock| self.socks[**sock].open);
+            let known = its.all(|sock| {
+                let mut left = left.iter();
+                left.any(|left| {
+                    left.note.cookie == cookie(*sock) && left.note.process == Some(followed(at))
+                })
+            });
+            // Whoever had one adopted while the agent died tries again.
+            if !process.talks && known && self.procs[at].member {
                 self.procs[at].link = Link::Joined;
                 self.procs[at].said = self.procs[at].ready;
             }

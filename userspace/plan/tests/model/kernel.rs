@@ -1,10 +1,10 @@
 //! The kernel's side: which listener a SYN goes to, and what a close does.
 
-use synflip_plan::{Departure, Pending, Reading};
+use synflip_plan::{Departure, Input, Pending, Reading};
 
 use crate::{
     scope::Scope,
-    world::{Broken, Life, World},
+    world::{Broken, Life, Link, NOW, SOON, World},
 };
 
 /// Where a SYN can go.
@@ -117,6 +117,8 @@ impl World {
         let moved = match to {
             Some(Goes::To { sock: to, .. }) if moves => {
                 self.socks[to].queued += before.queued;
+                // Whatever may be lost may be lost where it is moved to.
+                self.socks[to].wild |= self.unheld[endpoint].is_some();
                 before.queued
             }
             _ => 0,
@@ -144,6 +146,8 @@ impl World {
             || strangers && self.unheld[endpoint].is_some()
             // The program cannot keep connections from coming to it while it is being closed.
             || before.wild && (before.queued == 0 || !self.program[endpoint])
+            || before.wild && self.steered_to(endpoint).is_empty()
+            || before.wild && self.is_news_of_strangers()
             || before.wild && self.unheld[endpoint].is_some();
         if excused {
             return Ok(());
@@ -153,6 +157,24 @@ impl World {
              {} queued",
             before.flight, before.half, before.queued
         ))
+    }
+
+    /// Whether the agent has yet to hear that the program was off a group.
+    fn is_news_of_strangers(&self) -> bool {
+        let mut news = self.reports.iter();
+        news.any(|report| matches!(report, Input::Strangers { .. }))
+    }
+
+    /// A listener that came to have something queued past the program when nobody looked: the
+    /// agent polls what nobody serves, and sees that it has become readable.
+    pub(crate) fn readable(&self, scope: &Scope) -> Option<usize> {
+        let looks = self.wake.is_some_and(|at| at - NOW <= SOON);
+        (0..self.socks.len()).find(|sock| {
+            let listener = &self.socks[*sock];
+            let nobodys = listener.procs == 0 && listener.lent == 0 && self.in_custody(*sock);
+            let served = self.is_accepted_at(scope, scope.socks[*sock].endpoint);
+            listener.queued > 0 && listener.wild && nobodys && served && !looks
+        })
     }
 
     /// What `/proc` shows of a listener.
@@ -203,7 +225,8 @@ impl World {
         for sock in &mut self.socks {
             if sock.procs & bit != 0 {
                 sock.procs &= !bit;
-                if sock.procs == 0 {
+                // Of those that never registered nobody knows.
+                if self.procs[process].member || self.procs[process].link == Link::Joining {
                     sock.left = Some(how);
                 }
             }
