@@ -109,10 +109,10 @@ fn nothing_pending_does_not_count_if_the_program_could_not_be_attached() {
     // Tried again, but not at once.
     assert_eq!(
         scene.on(readings(&[(0, pending(0, 0))])),
-        [wake(START + 2 + 2)]
+        [wake(START + 2 + 3)]
     );
     assert_eq!(
-        scene.after(2),
+        scene.after(3),
         [attach_again(), crate::Effect::Barrier, read(&[0])]
     );
 }
