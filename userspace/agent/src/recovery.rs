@@ -158,8 +158,11 @@ struct Processes {
 }
 
 impl Processes {
-    /// The number of the process that a note names; none if it has certainly ended.
+    /// The number of the process that a note names; none if it has left, or certainly ended.
     fn find(&mut self, member: &Member) -> Option<ProcessId> {
+        if member.later[Member::FLAGS] & Member::LEFT != 0 {
+            return None;
+        }
         let process = Process {
             pid: member.pid,
             namespace: member.pid_namespace,
