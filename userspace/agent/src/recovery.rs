@@ -145,6 +145,7 @@ impl Registry {
         let listeners = left.len();
         tracing::info!(service = %name, listeners, "taken up where it was left");
         service.carry_out(effects, &self.peers);
+        service.worker.give(Task::TakenUp);
         self.services.insert(name.clone(), service);
         Ok(())
     }
