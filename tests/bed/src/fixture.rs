@@ -90,6 +90,13 @@ impl Setup {
         self
     }
 
+    /// With an agent that logs the points that it could be killed at.
+    #[must_use]
+    pub fn agent_traced(mut self) -> Self {
+        self.agent.traced = true;
+        self
+    }
+
     /// With systemd's descriptor store for the agent.
     #[must_use]
     pub fn store(mut self, store: &Arc<Store>) -> Self {

@@ -101,6 +101,9 @@ impl Member {
     pub const READY: u64 = 1;
     /// Flag: its process was adopted, and does not come back by itself.
     pub const ADOPTED: u64 = 2;
+    /// Flag: every process that had it has left it. Without it, [`Self::pid`] 0 is a process that
+    /// nothing is known of.
+    pub const LEFT: u64 = 4;
 
     /// An entry that notes nothing.
     pub const FREE: [u64; Self::WORDS] = [0; Self::WORDS];

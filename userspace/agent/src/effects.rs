@@ -57,6 +57,8 @@ pub(crate) enum Task {
         identity: Process,
         pidfd: OwnedFd,
     },
+    /// The service is taken up: nothing more is fetched from processes that an earlier agent knew.
+    TakenUp,
     /// What the machine wants.
     Effect(Effect),
     /// Something has happened that the agent which comes after is to know of.
@@ -245,6 +247,7 @@ impl Executor {
                 self.processes.insert(process, identity);
                 self.followed.insert(process, pidfd);
             }
+            Task::TakenUp => self.followed.clear(),
             Task::Effect(effect) => {
                 let kind = effect.kind();
                 self.reach(Point::Before(kind));

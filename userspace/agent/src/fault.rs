@@ -142,7 +142,10 @@ impl Faults {
     }
 
     /// Says that a point has been reached; does not return if it is the one to die at.
+    ///
+    /// The log at level `trace` has the points in the order in which they are reached.
     pub(crate) fn reach(&self, point: Point) {
+        tracing::trace!("reached {point}");
         if let Some(fault) = self.0.as_ref().filter(|fault| fault.point == point)
             && fault.left.fetch_sub(1, Ordering::Relaxed) == 1
         {

@@ -145,6 +145,7 @@ impl Registry {
         let listeners = left.len();
         tracing::info!(service = %name, listeners, "taken up where it was left");
         service.carry_out(effects, &self.peers);
+        service.worker.give(Task::TakenUp);
         self.services.insert(name.clone(), service);
         Ok(())
     }
@@ -158,8 +159,11 @@ struct Processes {
 }
 
 impl Processes {
-    /// The number of the process that a note names; none if it has certainly ended.
+    /// The number of the process that a note names; none if it has left, or certainly ended.
     fn find(&mut self, member: &Member) -> Option<ProcessId> {
+        if member.later[Member::FLAGS] & Member::LEFT != 0 {
+            return None;
+        }
         let process = Process {
             pid: member.pid,
             namespace: member.pid_namespace,

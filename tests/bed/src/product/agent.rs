@@ -28,6 +28,8 @@ use crate::{
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
 /// What is shown of its log, in an error.
 const LAST_LINES: usize = 30;
+/// In its log, before the name of a point that it has reached.
+const REACHED: &str = " TRACE reached ";
 
 /// What differs from an ordinary agent.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +42,8 @@ pub struct Options {
     pub store: Option<Arc<Store>>,
     /// Give it the only capabilities that it needs: CAP_BPF and CAP_NET_ADMIN.
     pub least_privilege: bool,
+    /// Have it log the points that it could be killed at: see [`Agent::reached`].
+    pub traced: bool,
 }
 
 /// An agent with a socket and pins of its own, killed and cleaned up when dropped.
@@ -187,6 +191,14 @@ impl Agent {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_else(|error| error.to_string())
     }
 
+    /// The points of `--die-at` that it has reached, in their order, if it is [`Options::traced`];
+    /// those of its predecessors come first.
+    pub fn reached(&self) -> Vec<String> {
+        let log = self.log();
+        let points = log.lines().filter_map(|line| line.split_once(REACHED));
+        points.map(|(_, point)| point.to_owned()).collect()
+    }
+
     /// What it has logged last.
     pub fn last_words(&self) -> String {
         let log = self.log();
@@ -306,8 +318,13 @@ fn launch(netns: &Netns, dir: &Path, bpffs: &Path, options: &Options) -> Result<
         .arg("--socket")
         .arg(socket(dir));
     command.args(&options.args);
+    let log_level = if options.traced {
+        "debug,synflip_agent::fault=trace"
+    } else {
+        "debug"
+    };
     command
-        .env("RUST_LOG", "debug")
+        .env("RUST_LOG", log_level)
         .stdout(Stdio::null())
         .stderr(log);
     let started: io::Result<Child> = if options.outside {

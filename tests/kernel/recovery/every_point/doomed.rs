@@ -1,6 +1,11 @@
 //! One service while its agent dies and comes back, and what is left at the end.
 
-use std::{collections::BTreeSet, fs, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
@@ -19,6 +24,19 @@ use synflip_bpf::service_dir;
 /// So many connections of a [`trickle`] that each listener of a generation gets one.
 pub(crate) const SOME: u64 = 10;
 
+/// For so long nothing is done before a death is due, so that it is counted from the same moment
+/// each time.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// What has come of a setting.
+#[derive(Debug)]
+pub(crate) struct Played {
+    /// What is left at its end.
+    pub(crate) rest: Rest,
+    /// The deaths that were possible, in their order; none of an agent that did die.
+    pub(crate) window: Vec<DieAt>,
+}
+
 /// What is held: to be compared with what is where nobody has died.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rest {
@@ -36,6 +54,11 @@ pub(crate) struct Doomed {
     store: Arc<Store>,
     die_at: Option<DieAt>,
     generations: u32,
+    /// Where in the log the agent that is to die has begun.
+    begin: usize,
+    /// Where it may die from.
+    from: usize,
+    window: Vec<DieAt>,
 }
 
 impl Doomed {
@@ -44,7 +67,7 @@ impl Doomed {
         let store = Arc::new(Store::new()?);
         let dies = die_at.map(doom);
         let args: Vec<&str> = dies.iter().map(String::as_str).collect();
-        let mut setup = Setup::new().agent_args(&args);
+        let mut setup = Setup::new().agent_args(&args).agent_traced();
         if stored {
             setup = setup.store(&store);
         }
@@ -53,6 +76,9 @@ impl Doomed {
             store,
             die_at,
             generations: 0,
+            begin: 0,
+            from: 0,
+            window: Vec::new(),
         })
     }
 
@@ -73,10 +99,38 @@ impl Doomed {
         Ok(first)
     }
 
+    /// From here on, the agent may die.
+    pub(crate) fn may_die(&mut self) -> Result<()> {
+        self.from = self.quiet()?;
+        ensure!(
+            !self.fixture.agent.has_ended(),
+            "died too early: {}",
+            self.fixture.agent.log()
+        );
+        Ok(())
+    }
+
+    /// Waits until the agent has done what there was to do; returns the number of points that it
+    /// has reached then.
+    fn quiet(&self) -> Result<usize> {
+        let (mut last, mut since) = (0, Instant::now());
+        wait::until("the agent has nothing to do", SOON, || {
+            let now = self.fixture.agent.reached().len();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            since.elapsed() >= QUIET
+        })?;
+        Ok(last)
+    }
+
     /// Waits until the agent has died where it was to, and starts it again; in between, new
-    /// connections are served as ever.
+    /// connections are served as ever. An agent that is not to die reaches its last point instead.
     pub(crate) fn death(&mut self, load: Option<&Load>) -> Result<()> {
         if self.die_at.is_none() {
+            let to = self.quiet()?;
+            let reached = self.fixture.agent.reached();
+            self.window = deaths(&reached[self.begin..to])?.split_off(self.from - self.begin);
             return Ok(());
         }
         self.fixture.agent.wait_death(SOON)?;
@@ -89,6 +143,8 @@ impl Doomed {
 
     /// Has the agent die of a restart, if it is to die, and starts it once more.
     pub(crate) fn die_returning(&mut self, die_at: Option<DieAt>, load: &Load) -> Result<()> {
+        self.begin = self.quiet()?;
+        self.from = self.begin;
         match die_at {
             Some(die_at) => {
                 self.die_at = Some(die_at);
@@ -98,7 +154,10 @@ impl Doomed {
                     .restart_unasked(netns, &[&doom(die_at)])?;
                 self.death(Some(load))
             }
-            None => self.fixture.restart_agent(),
+            None => {
+                self.fixture.restart_agent()?;
+                self.death(None)
+            }
         }
     }
 
@@ -119,7 +178,7 @@ impl Doomed {
 
     /// Flips once more: all is as if nothing had happened. Everything before ends, and no
     /// connection of the load is lost.
-    pub(crate) fn finish(mut self, load: Option<Load>, before: Vec<Generation>) -> Result<Rest> {
+    pub(crate) fn finish(mut self, load: Option<Load>, before: Vec<Generation>) -> Result<Played> {
         let load = load.unwrap_or_else(|| trickle(&self.fixture.net));
         let last = self.start(&[])?;
         let name = last.name.clone();
@@ -136,7 +195,9 @@ impl Doomed {
             service.generations.len() == 1 && works(service, &name)
         })?;
         self.fixture.agent.check_counters()?;
-        self.take_stock(last)
+        let rest = self.take_stock(last)?;
+        let window = self.window;
+        Ok(Played { rest, window })
     }
 
     /// Counts what is held, ends the last generation, and counts again.
@@ -177,6 +238,13 @@ pub(crate) fn trickle(net: &Network) -> Load {
         rate: scaled(200).into(),
         max_in_flight: 10_000,
     })
+}
+
+/// Each point with how often it has been reached.
+fn deaths(reached: &[String]) -> Result<Vec<DieAt>> {
+    let nth = |at: usize| reached[..=at].iter().filter(|p| **p == reached[at]).count();
+    let deaths = (0..reached.len()).map(|at| Ok(format!("{}:{}", reached[at], nth(at)).parse()?));
+    deaths.collect()
 }
 
 fn doom(die_at: DieAt) -> String {

@@ -3,12 +3,16 @@
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use synflip_agent::DieAt;
-use synflip_bed::{fixture::works, network::answers};
+use synflip_bed::{
+    fixture::{find, works},
+    network::answers,
+};
+use synflip_wire::Phase;
 
-use super::doomed::{Doomed, Rest, SOME, trickle};
+use super::doomed::{Doomed, Played, SOME, trickle};
 
 /// What leads to a point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Setting {
     /// The first generation of a service registers.
     Founding,
@@ -45,8 +49,8 @@ impl Setting {
     ];
 
     /// Plays it with an agent that dies and is started again, or without anything of the kind;
-    /// returns what is left.
-    pub(crate) fn play(self, die_at: Option<DieAt>) -> Result<Rest> {
+    /// returns what is left, and where it might have died.
+    pub(crate) fn play(self, die_at: Option<DieAt>) -> Result<Played> {
         match self {
             Self::Founding => founding(die_at),
             Self::Joining => joining(die_at),
@@ -61,7 +65,7 @@ impl Setting {
     }
 }
 
-fn founding(die_at: Option<DieAt>) -> Result<Rest> {
+fn founding(die_at: Option<DieAt>) -> Result<Played> {
     let mut doomed = Doomed::new(false, die_at)?;
     let first = doomed.start(&[])?;
     doomed.death(None)?;
@@ -69,10 +73,11 @@ fn founding(die_at: Option<DieAt>) -> Result<Rest> {
     doomed.finish(None, vec![first])
 }
 
-fn joining(die_at: Option<DieAt>) -> Result<Rest> {
+fn joining(die_at: Option<DieAt>) -> Result<Played> {
     let mut doomed = Doomed::new(true, die_at)?;
     let first = doomed.first(&[])?;
     let load = trickle(&doomed.fixture.net);
+    doomed.may_die()?;
     let second = doomed.start(&[])?;
     doomed.death(Some(&load))?;
     let status = doomed.fixture.wait_back(&["gen1", "gen2"])?;
@@ -81,12 +86,13 @@ fn joining(die_at: Option<DieAt>) -> Result<Rest> {
     doomed.finish(Some(load), vec![first, second])
 }
 
-fn flip(die_at: Option<DieAt>, stored: bool) -> Result<Rest> {
+fn flip(die_at: Option<DieAt>, stored: bool) -> Result<Played> {
     let mut doomed = Doomed::new(stored, die_at)?;
     let first = doomed.first(&[])?;
     let second = doomed.start(&[])?;
     let load = trickle(&doomed.fixture.net);
     load.more(SOME)?;
+    doomed.may_die()?;
     // What becomes of it depends on when the agent dies.
     let flip = doomed.fixture.agent.cli(&["flip", "--to", "gen2"])?;
     ensure!(die_at.is_some() || flip.code == 0, "{flip:?}");
@@ -97,42 +103,55 @@ fn flip(die_at: Option<DieAt>, stored: bool) -> Result<Rest> {
     doomed.finish(Some(load), vec![second])
 }
 
-fn back(die_at: Option<DieAt>) -> Result<Rest> {
+fn back(die_at: Option<DieAt>) -> Result<Played> {
     let mut doomed = Doomed::new(false, die_at)?;
     let first = doomed.first(&[])?;
     let second = doomed.start(&[])?;
     let load = trickle(&doomed.fixture.net);
     load.more(SOME)?;
     doomed.fixture.agent.flip_with("gen2", &["--keep"])?;
+    doomed.may_die()?;
     // On IPv4 the newest listener is the first of its hash bucket.
     doomed.fixture.agent.cli(&["flip", "--to", "gen1"])?;
-    doomed.ends(second)?;
     doomed.death(Some(&load))?;
-    let status = doomed.fixture.wait_back(&["gen1"])?;
+    doomed.fixture.wait_back(&["gen1"])?;
+    doomed.flip("gen1")?;
+    doomed.ends(second)?;
+    let status = doomed.fixture.agent.service()?;
     ensure!(works(&status, "gen1") && status.epoch.0 == 3, "{status:#?}");
     doomed.finish(Some(load), vec![first])
 }
 
-fn retiring(die_at: Option<DieAt>) -> Result<Rest> {
+fn retiring(die_at: Option<DieAt>) -> Result<Played> {
     let mut doomed = Doomed::new(false, die_at)?;
     let first = doomed.first(&[])?;
     let second = doomed.start(&[])?;
     let load = trickle(&doomed.fixture.net);
-    let retired = ["retire", "--generation", "gen2"];
-    doomed.fixture.agent.cli(&retired)?;
+    doomed.may_die()?;
+    let retire = ["retire", "--generation", "gen2"];
+    doomed.fixture.agent.cli(&retire)?;
     doomed.death(Some(&load))?;
+    // If it died before it had noted that, nothing is left of the wish.
+    let status = doomed.fixture.wait_back(&["gen1"])?;
+    if find(&status, "gen2")
+        .is_some_and(|second| matches!(second.phase, Phase::Registered | Phase::Ready))
+    {
+        let retired = doomed.fixture.agent.cli(&retire)?;
+        ensure!(retired.code == 0, "{retired:?}");
+    }
     doomed.ends(second)?;
     let status = doomed.fixture.wait_back(&["gen1"])?;
     ensure!(works(&status, "gen1") && status.epoch.0 == 1, "{status:#?}");
     doomed.finish(Some(load), vec![first])
 }
 
-fn death(die_at: Option<DieAt>) -> Result<Rest> {
+fn death(die_at: Option<DieAt>) -> Result<Played> {
     let mut doomed = Doomed::new(true, die_at)?;
     let first = doomed.first(&["--stop-accepting"])?;
     let second = doomed.start(&[])?;
     let waiting = doomed.fixture.net.clients(30)?;
     let load = trickle(&doomed.fixture.net);
+    doomed.may_die()?;
     first.signal(Signal::KILL)?;
     doomed.death(None)?;
     ensure!(answers(waiting)? == [2; 30], "not all by the successor");
@@ -140,7 +159,7 @@ fn death(die_at: Option<DieAt>) -> Result<Rest> {
     doomed.finish(Some(load), vec![second])
 }
 
-fn comeback(die_at: Option<DieAt>) -> Result<Rest> {
+fn comeback(die_at: Option<DieAt>) -> Result<Played> {
     let mut doomed = Doomed::new(false, None)?;
     let first = doomed.first(&[])?;
     let second = doomed.start(&[])?;
@@ -153,10 +172,11 @@ fn comeback(die_at: Option<DieAt>) -> Result<Rest> {
     doomed.finish(Some(load), vec![first, second])
 }
 
-fn end(die_at: Option<DieAt>) -> Result<Rest> {
+fn end(die_at: Option<DieAt>) -> Result<Played> {
     let mut doomed = Doomed::new(false, die_at)?;
     let first = doomed.first(&[])?;
     doomed.fixture.net.answers(20)?;
+    doomed.may_die()?;
     first.signal(Signal::TERM)?;
     doomed.ends(first)?;
     doomed.death(None)?;

@@ -89,8 +89,9 @@ impl Executor {
         };
         let before = self.notes.get(&slot);
         let mut later = before.map_or([0; Member::LATER_WORDS], |before| before.later);
-        later[Member::FLAGS] =
-            u64::from(note.ready) * Member::READY + u64::from(note.adopted) * Member::ADOPTED;
+        later[Member::FLAGS] = u64::from(note.ready) * Member::READY
+            + u64::from(note.adopted) * Member::ADOPTED
+            + u64::from(note.process.is_none()) * Member::LEFT;
         let defer_accept = before.map_or(0, |before| before.defer_accept);
         let member = Member {
             state,
