@@ -65,6 +65,13 @@ pub(crate) struct Look {
     is_void: bool,
 }
 
+impl Look {
+    /// Closes or lends nothing by what it shows of a listener.
+    pub(crate) fn leave_out(&mut self, slot: Slot) {
+        self.closing.remove(&slot);
+    }
+}
+
 impl Service {
     /// Has listeners looked at soon that may be closed.
     pub(crate) fn closing_soon(&mut self, now: Moment) {

@@ -64,9 +64,12 @@ impl Service {
 
     /// A process has found nothing queued any more on what it was lent.
     pub(crate) fn emptied(&mut self, process: ProcessId, cookies: &[Cookie], now: Moment) {
-        for listener in self.listeners.values_mut() {
-            if cookies.contains(&listener.cookie) {
-                listener.lent.remove(&process);
+        for (slot, listener) in &mut self.listeners {
+            if cookies.contains(&listener.cookie) && listener.lent.remove(&process) {
+                // A look that has begun before may show what has been accepted since.
+                self.looking
+                    .iter_mut()
+                    .for_each(|look| look.leave_out(*slot));
             }
         }
         self.closing_soon(now);
