@@ -186,7 +186,8 @@ impl Service {
                 .map(|(id, check)| (id, check != Check::None))
                 .collect(),
             closing: if close { unneeded } else { BTreeSet::new() },
-            is_void: false,
+            // The kernel has refused the program: it may be off.
+            is_void: self.attach.is_some(),
         });
         self.put(Effect::Read {
             slots: slots.into_iter().collect(),
