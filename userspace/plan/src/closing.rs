@@ -213,6 +213,9 @@ impl Service {
             let pace = self.rules.drain;
             let drains = self.drains.iter_mut();
             drains.for_each(|drain| drain.retry.later(now, pace));
+            if let Some(retry) = &mut self.closing {
+                retry.later(now, self.rules.closing);
+            }
         } else if !look.closing.is_empty() {
             self.close_unneeded(&look.closing, readings, now);
         }
