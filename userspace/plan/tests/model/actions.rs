@@ -325,6 +325,7 @@ impl World {
                 if !generations.any(|g| g.name == name && g.phase != Phase::Drained) {
                     self.retired |= 1 << generation;
                     self.forced |= u8::from(force) << generation;
+                    self.watch_holders(scope);
                 }
                 Ok(())
             }

@@ -133,7 +133,7 @@ impl World {
             Effect::Lend { slot, to } => {
                 let process = process_of(to);
                 let is_there = self.procs[process].life == Life::Alive
-                    && self.procs[process].link == Link::Joined;
+                    && self.procs[process].link != Link::Off;
                 if let Some(sock) = self.custody.get(&slot.0).filter(|_| is_there) {
                     self.socks[*sock].lent |= 1 << process;
                 }
@@ -304,6 +304,7 @@ impl World {
         }
         if matches!(event, Event::Drained | Event::Retired) {
             self.procs[process].told = true;
+            self.watch_holders(scope);
         }
         Ok(())
     }
