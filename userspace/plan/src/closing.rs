@@ -285,6 +285,14 @@ impl Service {
             }
             match closing.keep {
                 Some(slot) if reading(slot).is_empty() => self.bury(slot),
+                // What is pending on it is given up: it cannot wait there for ever.
+                Some(slot) if self.loses(slot) => {
+                    let lost = match reading(slot) {
+                        Reading::Pending(left) => left.refcnt.saturating_sub(1),
+                        _ => 0,
+                    };
+                    self.close(slot, lost);
+                }
                 Some(slot) => pending.push(slot),
                 None => {}
             }
