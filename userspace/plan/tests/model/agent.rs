@@ -235,7 +235,9 @@ impl World {
         let needed = |other: &usize| *other != sock && self.socks[*other].procs & members != 0;
         if last && bucket.first() == Some(&sock) && bucket.iter().any(needed) {
             let forced = self.forced & 1 << scope.generation_of(sock) != 0;
-            if !forced {
+            // Those that were retired are nobody to protect once the hold is over.
+            let given_up = self.unheld[endpoint].is_some();
+            if !forced && !given_up {
                 return Err(format!(
                     "listener {sock}, the first of its bucket, was closed while others listen"
                 ));
