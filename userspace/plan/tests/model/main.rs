@@ -3,6 +3,9 @@
 //! Around the real [`synflip_plan::Service`] stand a small kernel, servers, systemd, operators and
 //! clients. What the machine wants done is carried out one effect at a time, and the agent may die
 //! between any two.
+//!
+//! `cargo test -p synflip-plan --test model -- --nocapture` prints how many states each search has
+//! visited; one that says that there are more was cut off, and is not exhaustive.
 
 mod actions;
 mod agent;
