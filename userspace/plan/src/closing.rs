@@ -204,7 +204,8 @@ impl Service {
                 .map(|(id, check)| (id, check != Check::None))
                 .collect(),
             closing: if close { unneeded } else { BTreeSet::new() },
-            is_void: false,
+            // The kernel has refused the program: it may be off.
+            is_void: self.attach.is_some(),
         });
         self.put(Effect::Read {
             slots: slots.into_iter().collect(),
@@ -230,6 +231,9 @@ impl Service {
             let pace = self.rules.drain;
             let drains = self.drains.iter_mut();
             drains.for_each(|drain| drain.retry.later(now, pace));
+            if let Some(retry) = &mut self.closing {
+                retry.later(now, self.rules.closing);
+            }
         } else if !look.closing.is_empty() {
             self.close_unneeded(&look.closing, readings);
         }
@@ -294,6 +298,14 @@ impl Service {
             }
             match closing.keep {
                 Some(slot) if reading(slot).is_empty() => self.bury(slot),
+                // What is pending on it is given up: it cannot wait there for ever.
+                Some(slot) if self.loses(slot) => {
+                    let lost = match reading(slot) {
+                        Reading::Pending(left) => left.refcnt.saturating_sub(1),
+                        _ => 0,
+                    };
+                    self.close(slot, lost);
+                }
                 Some(slot) => pending.push(slot),
                 None => {}
             }

@@ -339,7 +339,7 @@ impl Service {
         let Some(process) = join else {
             if result.is_err() {
                 self.void_look();
-                let mut retry = self.attach.unwrap_or(Retry::now(now));
+                let mut retry = self.attach.unwrap_or_else(|| Retry::now(now));
                 retry.later(now, self.rules.publish);
                 self.attach = Some(retry);
             } else {

@@ -121,6 +121,8 @@ impl Service {
             let give_up = over && !changing && !place.given_up;
             if give_up {
                 place.given_up = true;
+                // Tombstones too have nobody to protect now.
+                self.relieved = true;
                 self.closing_soon(now);
             }
             if give_up {

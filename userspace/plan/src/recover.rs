@@ -230,6 +230,10 @@ impl Service {
             let slots: Vec<Slot> = kept.map(|listener| listener.slot).collect();
             self.prepare(&slots);
         }
+        // The earlier agent may have died between publishing a table and its grace period.
+        if self.published.is_some() {
+            self.put(Effect::Barrier);
+        }
         self.relieved = true;
         let draining = self
             .generations

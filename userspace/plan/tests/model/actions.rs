@@ -1,6 +1,6 @@
 //! What can happen next.
 
-use synflip_plan::{Asker, Departure, Effect, FlipRequest, Input, Phase, Target};
+use synflip_plan::{Asker, Departure, Effect, FlipRequest, Input, Phase, Service, Target};
 
 use crate::{
     agent::{Mood, takes_time},
@@ -142,7 +142,8 @@ impl World {
         let at_leisure = head.is_none() && !self.reports.is_empty();
         if at_leisure && !scope.flights {
             add(Action::Deliver);
-        } else if takes_time {
+        } else if takes_time && !self.machine.as_ref().is_some_and(Service::is_over) {
+            // Whoever comes when the service is over comes to another.
             self.servers(scope, &mut add);
             if !self.reports.is_empty() {
                 add(Action::Deliver);
@@ -325,6 +326,7 @@ impl World {
                 if !generations.any(|g| g.name == name && g.phase != Phase::Drained) {
                     self.retired |= 1 << generation;
                     self.forced |= u8::from(force) << generation;
+                    self.watch_holders(scope);
                 }
                 Ok(())
             }

@@ -133,7 +133,7 @@ impl World {
             Effect::Lend { slot, to } => {
                 let process = process_of(to);
                 let is_there = self.procs[process].life == Life::Alive
-                    && self.procs[process].link == Link::Joined;
+                    && self.procs[process].link != Link::Off;
                 if let Some(sock) = self.custody.get(&slot.0).filter(|_| is_there) {
                     self.socks[*sock].lent |= 1 << process;
                 }
@@ -235,7 +235,9 @@ impl World {
         let needed = |other: &usize| *other != sock && self.socks[*other].procs & members != 0;
         if last && bucket.first() == Some(&sock) && bucket.iter().any(needed) {
             let forced = self.forced & 1 << scope.generation_of(sock) != 0;
-            if !forced {
+            // Those that were retired are nobody to protect once the hold is over.
+            let given_up = self.unheld[endpoint].is_some();
+            if !forced && !given_up {
                 return Err(format!(
                     "listener {sock}, the first of its bucket, was closed while others listen"
                 ));
@@ -304,6 +306,7 @@ impl World {
         }
         if matches!(event, Event::Drained | Event::Retired) {
             self.procs[process].told = true;
+            self.watch_holders(scope);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The kernel's side: which listener a SYN goes to, and what a close does.
 
-use synflip_plan::{Departure, Input, Pending, Reading};
+use synflip_plan::{Departure, Input, Pending, Reading, Service};
 
 use crate::{
     scope::Scope,
@@ -199,7 +199,12 @@ impl World {
     /// Keeps account of since when nobody has held a listener at each endpoint.
     pub(crate) fn watch_holders(&mut self, scope: &Scope) {
         let processes = self.procs.iter().enumerate();
-        let members = processes.filter(|(_, process)| process.member);
+        // Whoever has been told to close, or is of a generation that was retired, is nobody to wait
+        // for.
+        let members = processes.filter(|(at, process)| {
+            let generation = scope.procs[*at].generation;
+            process.member && !process.told && self.retired & 1 << generation == 0
+        });
         let members = members.fold(0, |all, (at, _)| all | 1 << at);
         for endpoint in 0..2 {
             let its = |sock: &usize| scope.socks[*sock].endpoint == endpoint;
@@ -222,11 +227,15 @@ impl World {
         how: Departure,
     ) -> Result<(), Broken> {
         let bit = 1 << process;
+        let id = crate::world::followed(process);
+        let is_followed = |machine: &Service| machine.processes().contains_key(&id);
+        let is_known =
+            self.procs[process].link != Link::Off || self.machine.as_ref().is_none_or(is_followed);
         for sock in &mut self.socks {
             if sock.procs & bit != 0 {
                 sock.procs &= !bit;
-                // Of those that never registered nobody knows.
-                if self.procs[process].member || self.procs[process].link == Link::Joining {
+                // Of those that this agent does not know nobody hears.
+                if is_known {
                     sock.left = Some(how);
                 }
             }

@@ -3,6 +3,9 @@
 //! Around the real [`synflip_plan::Service`] stand a small kernel, servers, systemd, operators and
 //! clients. What the machine wants done is carried out one effect at a time, and the agent may die
 //! between any two.
+//!
+//! `cargo test -p synflip-plan --test model -- --nocapture` prints how many states each search has
+//! visited; one that says that there are more was cut off, and is not exhaustive.
 
 mod actions;
 mod agent;
@@ -29,7 +32,10 @@ mod tests {
         time::Instant,
     };
 
-    use crate::{items, planted, random, search::Search};
+    use crate::{
+        items, planted, random,
+        search::{Extent, Search},
+    };
 
     /// Most states of one search: whoever adds an item sees here that it has become too dear.
     const MOST: usize = 2_000_000;
@@ -59,9 +65,16 @@ mod tests {
                 let begin = Instant::now();
                 let mut search = Search::new(&scope, items::started(&scope), most);
                 match search.run() {
-                    Ok(states) => {
+                    Ok(extent) => {
+                        let (states, note) = match extent {
+                            Extent::All(states) => (states, ""),
+                            Extent::First(states) => (states, ", and there are more"),
+                        };
                         all.fetch_add(states, Ordering::Relaxed);
-                        println!("{states:9} states in {:5.1?}: {name}", begin.elapsed());
+                        println!(
+                            "{states:9} states in {:5.1?}: {name}{note}",
+                            begin.elapsed()
+                        );
                     }
                     Err(found) => {
                         println!("FAILED {name}: {}", found.what);
@@ -87,7 +100,7 @@ mod tests {
             scope.mistake = Some(mistake);
             let mut search = Search::new(&scope, items::started(&scope), MOST);
             match search.run() {
-                Ok(states) => panic!("{mistake:?} is not found in {states} states"),
+                Ok(extent) => panic!("{mistake:?} is not found: {extent:?}"),
                 Err(found) => {
                     let steps = found.trace.lines().filter(|line| line.starts_with("- "));
                     println!("{mistake:?}, after {} steps: {}", steps.count(), found.what);
