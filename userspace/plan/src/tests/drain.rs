@@ -113,7 +113,12 @@ fn nothing_pending_does_not_count_if_the_program_could_not_be_attached() {
     );
     assert_eq!(
         scene.after(3),
-        [attach_again(), crate::Effect::Barrier, read(&[0])]
+        [
+            attach_again(),
+            crate::Effect::Barrier,
+            read(&[0]),
+            wake(START + 2 + 100),
+        ]
     );
 }
 
