@@ -12,7 +12,7 @@ mod read;
 mod slots;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     os::fd::OwnedFd,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread::{Builder, JoinHandle},
@@ -151,6 +151,9 @@ pub(crate) struct Executor {
     tables: Option<ListenTables>,
     custody: BTreeMap<Slot, Custody>,
     incoming: Vec<Custody>,
+    /// Those in custody that the kernel has not taken into their slots: their group may be somebody
+    /// else's, and gets no program.
+    unfilled: BTreeSet<Slot>,
     notes: BTreeMap<Slot, Member>,
     /// Whose each endpoint's number is.
     endpoints: BTreeMap<EndpointId, Endpoint>,
@@ -171,6 +174,7 @@ impl Executor {
             tables: None,
             custody: BTreeMap::new(),
             incoming: Vec::new(),
+            unfilled: BTreeSet::new(),
             notes: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             processes: HashMap::new(),

@@ -60,7 +60,7 @@ pub enum PlanError {
     },
     /// There is nothing to roll back to.
     #[error(
-        "there is no generation to roll back to: none was working before, or it has closed (flip with --keep to be able to go back later)"
+        "there is no generation to roll back to: none was working before, or it has closed or shut down its listeners (flip with --keep to be able to go back later; if it listens again, register it again)"
     )]
     NoPrevious,
     /// The working generation cannot be retired.

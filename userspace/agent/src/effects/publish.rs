@@ -30,7 +30,10 @@ impl Executor {
             // One that was shut down has left its group: attaching by it would make a new group,
             // for it alone (`reuseport_attach_prog` allocates one for an unhashed socket, 5.10 to
             // 7.3: https://elixir.bootlin.com/linux/v6.12/source/net/core/sock_reuseport.c).
-            if matches!(groups.get(&endpoint), Some(Ok(()))) || listener.has_stopped() {
+            if matches!(groups.get(&endpoint), Some(Ok(())))
+                || self.unfilled.contains(slot)
+                || listener.has_stopped()
+            {
                 continue;
             }
             groups.insert(endpoint, steering.attach(endpoint, listener.as_fd()));

@@ -41,11 +41,18 @@ impl Executor {
                     .into(),
             );
         }
-        let (steering, _) = self.kernel()?;
-        let filled = steering.fill(slot.0, listener.as_fd());
-        filled.map_err(|error| format!("{}: {}", listener.address, chain(&error)))?;
+        let filled = match self.kernel() {
+            Ok((steering, _)) => steering
+                .fill(slot.0, listener.as_fd())
+                .map_err(|error| format!("{}: {}", listener.address, chain(&error))),
+            Err(why) => Err(why),
+        };
+        if filled.is_err() {
+            // Kept all the same: to close it is the machine's to decide.
+            self.unfilled.insert(slot);
+        }
         self.custody.insert(slot, listener);
-        Ok(())
+        filled
     }
 
     pub(super) fn keep(&mut self, slot: Slot, cookie: Cookie) {
@@ -133,6 +140,7 @@ impl Executor {
 
     /// Empties a slot; its listener is no longer selected by anything.
     pub(super) fn clear(&mut self, slot: Slot) {
+        self.unfilled.remove(&slot);
         self.notes.remove(&slot);
         if let Some((steering, _)) = &mut self.kernel
             && let Err(error) = steering.clear(slot.0)
