@@ -22,8 +22,8 @@ use {
     settings::Setting,
 };
 
-/// Deaths that are tried, where each takes some seconds.
-const AT_MOST: usize = 60;
+/// Deaths that are tried, where each takes some seconds, if those that have to be are fewer.
+const AT_MOST: usize = 75;
 
 /// A death that does not come because all goes faster or slower than before is tried so often.
 const TRIES: u32 = 3;

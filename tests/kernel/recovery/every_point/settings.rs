@@ -40,18 +40,20 @@ pub(crate) enum Setting {
 }
 
 impl Setting {
+    /// All of them. What one of them leads to is tried there, rather than in those that come
+    /// after it: first come those in which there is most to be lost.
     pub(crate) const ALL: &[Self] = &[
-        Self::Founding,
-        Self::Joining,
         Self::Flip,
-        Self::StoredFlip,
         Self::Drain,
-        Self::Back,
-        Self::Retiring,
         Self::Death,
         Self::Relay,
+        Self::Back,
+        Self::Joining,
         Self::Return,
+        Self::StoredFlip,
+        Self::Retiring,
         Self::End,
+        Self::Founding,
     ];
 
     /// Plays it with an agent that dies and is started again, or without anything of the kind;
