@@ -168,6 +168,11 @@ impl Doomed {
         if let Some(load) = load {
             load.more(SOME).context("without an agent")?;
         }
+        self.restart()
+    }
+
+    /// Starts the agent again, and it does not die any more.
+    pub(crate) fn restart(&mut self) -> Result<()> {
         let netns = &self.fixture.net.server;
         self.fixture.agent.restart_with(netns, self.args)
     }

@@ -1,13 +1,16 @@
 //! What is going on when the agent dies.
 
+use std::net::TcpStream;
+
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use synflip_agent::DieAt;
 use synflip_bed::{
     fixture::{find, works},
     network::answers,
+    wait::SOON,
 };
-use synflip_wire::Phase;
+use synflip_wire::{Phase, ServiceStatus};
 
 use super::doomed::{Doomed, Played, SOME, trickle};
 
@@ -197,10 +200,20 @@ fn relay(die_at: Option<DieAt>) -> Result<Played> {
     doomed.fixture.wait_works("gen1")?;
     let second = doomed.adopted(&[])?;
     let waiting = doomed.fixture.net.clients(10)?;
+    // Has the process that relays outlive the agent.
+    let address = doomed.fixture.net.address;
+    let idle = || TcpStream::connect_timeout(&address, SOON);
+    let idle = doomed.fixture.net.client.run(idle)?;
     doomed.may_die()?;
     first.kill()?;
     doomed.death(None)?;
     ensure!(answers(waiting)? == [2; 10], "not all by the successor");
+    let carries = |service: &ServiceStatus| service.relayed.open == 1;
+    doomed.fixture.until("one is relayed", carries)?;
+    // An agent that has started that process has a descriptor more than one that has found it.
+    doomed.restart()?;
+    doomed.fixture.until("it still is", carries)?;
+    drop(idle);
     doomed.finish(None, vec![second])
 }
 
