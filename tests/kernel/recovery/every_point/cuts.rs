@@ -20,7 +20,8 @@ type Pair = (Option<Point>, Option<Point>);
 
 impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |point: Option<Point>| point.map_or("-".into(), |point| point.to_string());
+        let name =
+            |point: Option<Point>| point.map_or_else(|| "-".into(), |point| point.to_string());
         let (after, before) = (name(self.between.0), name(self.between.1));
         let Self {
             setting, die_at, ..
