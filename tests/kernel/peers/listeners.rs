@@ -106,7 +106,7 @@ fn what_differs_from_its_siblings_is_refused_with_the_difference() -> Result<()>
 
     // Several processes of one generation may accept from one listener, but of no two.
     let stolen = register("own", Some("b"), &[address])?;
-    let answer = self::refusal(&mut Client::connect(&agent)?, &stolen, &[first.as_fd()])?;
+    let answer = refusal(&mut Client::connect(&agent)?, &stolen, &[first.as_fd()])?;
     says(&answer, BAD, &["registered already", "generation a"])?;
     let (both, _) = bound(netns, address, |s| s.set_only_v6(false))?;
     both.listen(1)?;

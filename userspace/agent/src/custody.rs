@@ -157,17 +157,17 @@ impl Custody {
 
     /// A duplicate for a process that is to accept what is queued on it.
     ///
-    /// Only of a listener that no process serves: see [`Self::unblock`].
+    /// Only of a listener that no process serves: see [`Self::set_nonblocking`].
     pub(crate) fn lend(&self) -> std::io::Result<OwnedFd> {
-        self.unblock()?;
+        self.set_nonblocking()?;
         self.fd.try_clone()
     }
 
     /// Takes a connection off its queue; none if the queue is empty. Never blocks.
     ///
-    /// Only of a listener that no process serves: see [`Self::unblock`].
+    /// Only of a listener that no process serves: see [`Self::set_nonblocking`].
     pub(crate) fn accept(&self) -> std::io::Result<Option<OwnedFd>> {
-        self.unblock()?;
+        self.set_nonblocking()?;
         match accept_with(&self.fd, SocketFlags::CLOEXEC) {
             Ok(connection) => Ok(Some(connection)),
             Err(Errno::AGAIN) => Ok(None),
@@ -175,8 +175,10 @@ impl Custody {
         }
     }
 
-    /// Puts it into non-blocking mode, which all who hold it share.
-    fn unblock(&self) -> std::io::Result<()> {
+    /// Puts it into non-blocking mode. The mode is the open file's, not the descriptor's: whoever
+    /// has a duplicate gets it too, so a server that accepts from it in blocking mode would see
+    /// EAGAIN.
+    fn set_nonblocking(&self) -> std::io::Result<()> {
         let flags = fcntl_getfl(&self.fd)?;
         if !flags.contains(OFlags::NONBLOCK) {
             fcntl_setfl(&self.fd, flags | OFlags::NONBLOCK)?;

@@ -4,7 +4,7 @@
 //! It does one thing after the other, in the machine's order. Each kind of effect has one place:
 //! [`slots`] (fill, keep, fetch, note, clear, close), [`publish`] (attach, barrier, publish),
 //! [`read`] (read), [`options`] (prepare), [`fdstore`] (store), [`lend`](Executor::lend) and
-//! [`relay`]; what peers are told goes out in the same order, made ready by `replies`.
+//! [`relay`]; what peers are told goes out in the same order, made ready by `service`.
 
 mod options;
 mod publish;
@@ -236,7 +236,7 @@ impl Executor {
             } => {
                 self.open_tables(&netns);
                 self.processes.insert(process, identity);
-                // What an earlier registration has left was refused.
+                // Descriptors that an earlier registration has left here were refused: they are closed.
                 self.incoming = listeners;
             }
             Task::Followed {
@@ -390,7 +390,7 @@ impl Executor {
     }
 
     fn tell(&self, message: Message) {
-        // Without a receiver the agent is ending; what was to follow is for the next one.
+        // Without a receiver the agent is ending: the next one finds out by itself.
         drop(self.setting.messages.blocking_send(message));
     }
 

@@ -12,11 +12,16 @@ use rustix::{
 use socket2::SockRef;
 use synflip_types::Cookie;
 
-/// A duplicate of the listener with this cookie (`pidfd_getfd`, 5.6 and later; needs
+/// A duplicate of the listener with this cookie ([`pidfd_getfd`], 5.6 and later; needs
 /// CAP_SYS_PTRACE, or to be the process's own user).
 ///
+/// Which of the process's descriptors it is nobody says, so each socket is duplicated until the
+/// cookie is the right one; the others are closed at once.
+///
 /// # Errors
-/// When the process has ended, has it not, or does not let its descriptors be taken.
+/// When the process has ended, has no descriptor of it, or does not let its descriptors be taken.
+///
+/// [`pidfd_getfd`]: https://elixir.bootlin.com/linux/v6.12/source/kernel/pid.c
 pub(crate) fn listener(pid: u32, process: BorrowedFd<'_>, cookie: Cookie) -> io::Result<OwnedFd> {
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         let entry = entry?;

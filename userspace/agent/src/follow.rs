@@ -15,7 +15,8 @@ pub(crate) fn open(process: Process) -> Option<OwnedFd> {
     }
     let pid = Pid::from_raw(i32::try_from(process.pid).ok()?)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-    // Another one may have got the number before it was opened: then this sees it.
+    // Another process may have got the number before the pidfd was opened. If it is still the one
+    // that was noted, the pidfd is its own.
     (!process.has_ended() && process.is_here()).then_some(pidfd)
 }
 
@@ -23,7 +24,8 @@ pub(crate) fn open(process: Process) -> Option<OwnedFd> {
 pub(crate) fn until_it_ends(pidfd: OwnedFd, process: ProcessId, messages: mpsc::Sender<Message>) {
     tokio::spawn(async move {
         match sys::pollable(pidfd) {
-            // A pidfd is readable once its process has exited (`pidfd_poll`, 5.3 and later).
+            // A pidfd is readable once its process has exited (`pidfd_poll`, 5.3 and later:
+            // https://elixir.bootlin.com/linux/v6.12/source/fs/pidfs.c).
             Ok(pidfd) => drop(pidfd.readable().await),
             Err(error) => tracing::warn!("a process cannot be followed: {error}"),
         }

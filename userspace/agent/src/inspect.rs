@@ -88,7 +88,9 @@ fn listeners(
     Ok((listeners, netns))
 }
 
-/// The process that a pidfd refers to (`pidfd_show_fdinfo`, 5.3 and later).
+/// The process that a pidfd refers to ([`pidfd_show_fdinfo`], 5.3 and later).
+///
+/// [`pidfd_show_fdinfo`]: https://elixir.bootlin.com/linux/v6.12/source/fs/pidfs.c
 fn pid_of(pidfd: &OwnedFd) -> Option<u32> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;

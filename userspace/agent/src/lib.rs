@@ -4,9 +4,10 @@
 //!
 //! [`run`] is the daemon, [`doctor::examine`] is what it checks at its start.
 //!
-//! One task (`registry`) tells the machines of `synflip-plan`, which decide, what happens, and has
-//! done what they want: a thread for each service (`effects`) carries it out, with `synflip-bpf`
-//! for the kernel's part. Connections (`server`, `connection`) talk to the task by messages.
+//! `synflip-plan` decides: a machine for each service. One task (`registry`) tells the machines what
+//! happens, and gives what they want done to the service's own thread (`effects`), which carries it
+//! out, with `synflip-bpf` for the kernel's part. Connections (`server`, `connection`) talk to the
+//! task by messages. ARCHITECTURE.md has the whole way of a flip.
 
 mod backoff;
 mod certificate;

@@ -87,7 +87,7 @@ impl Peers {
         }
     }
 
-    /// Sends an answer that may be left out, if the peer has read what it was sent before.
+    /// Sends an answer that may be left out: only if at least half of the peer's outbox is free.
     pub(crate) fn hint(&self, to: Asker, reply: Reply) {
         let outbox = self.get(to.process).and_then(|peer| peer.outbox.as_ref());
         if let Some(permit) = outbox

@@ -33,7 +33,8 @@ impl Process {
         }
     }
 
-    /// Whether it has certainly ended.
+    /// Whether it has certainly ended. What is in another PID namespace cannot be seen, and counts
+    /// as alive.
     pub(crate) fn has_ended(self) -> bool {
         self.pid != 0
             && own_namespace().is_ok_and(|own| own == self.namespace)
@@ -64,7 +65,10 @@ fn own_namespace() -> io::Result<u32> {
     u32::try_from(inode).map_err(io::Error::other)
 }
 
-/// The start time in `/proc/PID/stat` (`do_task_stat`), none within if the process has ended.
+/// The start time in `/proc/PID/stat` ([`do_task_stat`]): `Some(None)` if the process has ended and
+/// waits for its parent, `None` if the text is not understood.
+///
+/// [`do_task_stat`]: https://elixir.bootlin.com/linux/v6.12/source/fs/proc/array.c
 fn parse(stat: &str) -> Option<Option<u64>> {
     // A program's name may have anything in it.
     let (_, after_name) = stat.rsplit_once(')')?;

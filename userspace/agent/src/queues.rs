@@ -50,8 +50,10 @@ impl ListenTables {
         let mut missing: HashSet<u64> = wanted.iter().copied().collect();
         let mut lines = Vec::with_capacity(wanted.len());
         let (mut text, mut chunk, mut heading) = (Vec::new(), [0; 4096], true);
-        // Listeners come first (`tcp_seq_next`, 5.10 to 7.3). The connections behind them, of which
-        // there may be a million, are not walked, neither for a listener that has no line.
+        // Listeners come first (`tcp_seq_next`, 5.10 to 7.3:
+        // https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/tcp_ipv4.c). The
+        // connections behind them, of which there may be a million, are not read: not even if a
+        // listener has no line.
         'table: while !missing.is_empty() {
             let read = file.read(&mut chunk)?;
             if read == 0 {
@@ -73,7 +75,9 @@ impl ListenTables {
     }
 }
 
-/// Reads a line of `/proc/net/tcp{,6}` (`get_tcp4_sock`, 5.10 to 7.3) if it is a listener's.
+/// Reads a line of `/proc/net/tcp{,6}` if it is a listener's ([`get_tcp4_sock`], 5.10 to 7.3).
+///
+/// [`get_tcp4_sock`]: https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/tcp_ipv4.c
 fn parse(line: &str) -> Option<Line> {
     const LISTEN: &str = "0A";
     let mut fields = line.split_ascii_whitespace().skip(3);

@@ -49,7 +49,7 @@ impl Registry {
                 Err(_) => discard(&pins, "not a service's"),
             }
         }
-        // No pin knows these any more.
+        // What systemd has kept of listeners that no service has noted.
         kept.into_keys().for_each(fdstore::forget);
         Ok(())
     }

@@ -156,7 +156,7 @@ impl Registry {
             self.watchdog.alive();
         }
         let services = self.services.len();
-        // What has been decided is done; a table that is being published is still published.
+        // The threads finish what they were given: a table that was decided on is still published.
         drop(inbox);
         let workers = self.services.into_values().map(|service| service.worker);
         workers.for_each(crate::effects::Worker::finish);
@@ -291,7 +291,7 @@ impl Registry {
             .and_then(|peer| peer.member_of.clone());
         match service {
             Some((service, _)) => self.tell_machine(&service, Input::Left { process, how }),
-            // One that an earlier agent knew belongs to whichever service has it.
+            // A process that an earlier agent has noted is no peer: the services that know it are asked.
             None => {
                 let has = |service: &&Service| service.machine.processes().contains_key(&process);
                 let names: Vec<Name> = self

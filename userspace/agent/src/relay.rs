@@ -1,9 +1,10 @@
 //! Relaying: connections that nobody is left to accept, for servers that cannot be handed any.
 //!
-//! The agent accepts such a connection, opens a socket beside it, and gives both to the relay
-//! process (`synflip-relay`), which connects that socket to the same address, where the program
-//! steers it to the working generation, and copies until both ends are done. The server sees the
-//! relay's address instead of the client's: the last resort, for what is left on one listener.
+//! The agent accepts such a connection, opens a socket for its way to the server, and gives both to
+//! the relay process (`synflip-relay`), which connects that socket to the same address, where the
+//! program steers it to the working generation, and copies until both ends are done. The server
+//! sees the relay's address instead of the client's: the last resort, for what is left on one
+//! listener.
 //!
 //! Where a connection is, whoever dies: in the accept queue, then in the agent for the moment
 //! between `accept` and `sendmsg`, then in the queue of the process's socket or in the process,
@@ -73,12 +74,12 @@ struct Connected {
     sent: AtomicU64,
 }
 
-/// A connection in the agent's hands, and the socket for its way to the server.
+/// A connection that the agent has accepted, and the socket for its way to the server.
 #[derive(Debug)]
 struct Handoff {
     service: Name,
     connection: OwnedFd,
-    beside: OwnedFd,
+    to_server: OwnedFd,
 }
 
 impl Relay {
@@ -143,14 +144,14 @@ impl Relay {
         };
         while to.sent.load(Ordering::Relaxed) < known.may_send && to.line.has_room()? {
             // First, so that a connection which cannot be relayed is not accepted.
-            let beside = socket_beside(listener)?;
+            let to_server = socket_to_server(listener)?;
             let Some(connection) = listener.accept()? else {
                 break;
             };
             let handoff = Handoff {
                 service: service.clone(),
                 connection,
-                beside,
+                to_server,
             };
             *taken += 1;
             if to.send(&handoff).is_err() {
@@ -194,7 +195,7 @@ impl Connected {
         let order = Order::Carry {
             service: handoff.service.clone(),
         };
-        let fds = [handoff.connection.as_fd(), handoff.beside.as_fd()];
+        let fds = [handoff.connection.as_fd(), handoff.to_server.as_fd()];
         self.line.send(&order, &fds)?;
         self.sent.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -203,7 +204,7 @@ impl Connected {
 
 /// An unconnected socket that can be connected to the listener's address: of its IP version, and in
 /// its network namespace.
-fn socket_beside(listener: &Custody) -> io::Result<OwnedFd> {
+fn socket_to_server(listener: &Custody) -> io::Result<OwnedFd> {
     let namespace = sys::socket_netns(listener.as_fd())?;
     let domain = Domain::for_address(listener.address);
     let socket = netns::within(namespace.as_fd(), || {

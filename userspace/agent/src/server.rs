@@ -35,8 +35,8 @@ const PANICKED: i32 = 101;
 
 /// Runs the agent until SIGTERM or SIGINT. Steering stays in the kernel when it ends.
 ///
-/// Needs a single-threaded tokio runtime with IO and time enabled; the table swap blocks a thread
-/// of its own.
+/// Needs a single-threaded tokio runtime with IO and time enabled. What may block is done by other
+/// threads.
 ///
 /// # Errors
 /// When it cannot start. Nothing that new connections follow has changed then.
@@ -75,7 +75,7 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     let mut keeping = tokio::spawn(keeping);
     let mut metrics = tokio::spawn(metrics::serve(metrics, messages.clone(), figures));
     tracing::info!(socket = %socket.display(), pid = process::id(), "ready");
-    // Not under systemd there is nobody to notify.
+    // Without systemd this does nothing.
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
 
     let ended = tokio::select! {

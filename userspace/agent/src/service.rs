@@ -183,7 +183,8 @@ impl Service {
             commit_ms: self.commit.as_secs_f64() * 1e3,
             committed_at_ms: unix_ms(),
         };
-        // Those too that the agent has no duplicate of yet: what it cannot see is not drained.
+        // Also those that the agent has no duplicate of: as long as it cannot see them, the
+        // certificate must not call them empty.
         let old = self.machine.listeners().iter().filter(|(_, listener)| {
             Some(listener.generation) == flip.from && listener.role != synflip_plan::Role::Tombstone
         });
@@ -192,7 +193,8 @@ impl Service {
             Some((*slot, place.address))
         });
         let record = DrainRecord::new(flip.from, committed.clone(), old);
-        // Of a flip that nobody waited for, one may be left.
+        // A record of an earlier flip away from the same generation may be left, if nobody waited
+        // for its drain.
         self.records.retain(|other| other.generation != flip.from);
         self.records.push(record);
         committed

@@ -177,7 +177,7 @@ impl Service {
         };
         let endpoints = machine.places().iter().map(|(id, place)| {
             let listeners = machine.listeners().values();
-            let buried = listeners
+            let tombstones = listeners
                 .filter(|listener| listener.endpoint == *id && listener.role == Role::Tombstone);
             EndpointStatus {
                 endpoint: place.address,
@@ -186,7 +186,7 @@ impl Service {
                 migrated: 0,
                 no_table: 0,
                 fell_back: 0,
-                tombstones: u32::try_from(buried.count()).unwrap_or(u32::MAX),
+                tombstones: u32::try_from(tombstones.count()).unwrap_or(u32::MAX),
             }
         });
         ServiceStatus {

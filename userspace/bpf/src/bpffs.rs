@@ -42,8 +42,10 @@ pub fn service_dir(bpffs: &Path, service: &str) -> PathBuf {
     root(bpffs).join(encoded(service))
 }
 
-/// A name as a directory's: a BPF file system has no dots in names (`bpf_lookup`, 5.10 to 7.3:
-/// "reserved for future use"), and `%` is in no service's name.
+/// A service's name as a directory's: a BPF file system refuses dots in names ([`bpf_lookup`], 5.10
+/// to 7.3), so they are written `%2e`. No service's name has a `%` in it.
+///
+/// [`bpf_lookup`]: https://elixir.bootlin.com/linux/v6.12/source/kernel/bpf/inode.c
 fn encoded(service: &str) -> String {
     service.replace('.', "%2e")
 }
@@ -86,7 +88,7 @@ pub(crate) fn found(root: &Path) -> Result<Vec<Found>, BpfError> {
     let mut all = Vec::new();
     for entry in entries {
         let entry = entry.map_err(failed)?;
-        // Of the entry itself: what a symlink points to is none of ours.
+        // Of the entry itself: what a symlink points to was not made by an agent.
         let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
         let name = entry.file_name().into_string().ok().filter(|_| is_dir);
         all.push(Found {

@@ -267,17 +267,18 @@ impl Carrying {
         sys::update(self.tables.fd().as_fd(), PUBLISHED, fd).map_err(failed("updating"))
     }
 
-    /// The new program is on an endpoint's group, or there is nobody left in it.
-    pub(crate) fn done_with(&self, endpoint: u32) {
+    /// An endpoint's group runs the new program, or has no listener left. With the last of them the
+    /// old pins are removed.
+    pub(crate) fn runs_new_program(&self, endpoint: u32) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|other| *other != endpoint);
         if waiting.is_empty() {
-            self.end();
+            self.remove_old_pins();
         }
     }
 
-    /// Nobody runs the old program any more.
-    pub(crate) fn end(&self) {
+    /// No group runs the old program any more: removes its pins.
+    pub(crate) fn remove_old_pins(&self) {
         if !self.over.swap(true, Relaxed) {
             // What is left is cleaned up by the next agent that starts.
             drop(bpffs::remove_dir(&self.old));

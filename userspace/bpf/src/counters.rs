@@ -86,9 +86,9 @@ impl Counters {
         })
     }
 
-    /// Starts a slot's counters from 0, and keeps what they have come to among an endpoint's. No
-    /// table may mention it.
-    pub(crate) fn fold(&mut self, slot: u32, endpoint: u32) -> Result<(), BpfError> {
+    /// Adds a slot's counters to those that the endpoint keeps of listeners that have gone, and starts
+    /// them from 0. No table may mention the slot.
+    pub(crate) fn move_to_past(&mut self, slot: u32, endpoint: u32) -> Result<(), BpfError> {
         let given = self.selections(slot)?;
         if given == Selections::default() {
             return Ok(());
@@ -96,26 +96,31 @@ impl Counters {
         let mut past = self.past(endpoint)?;
         past[PAST_SELECTED] += given.selected;
         past[PAST_MIGRATED] += given.migrated;
-        // Written together: whoever finds it like this leaves the slot's own counters out.
+        // Written together with the sums: an agent that finds the slot's number here knows that the
+        // slot's counters are in the sums already, and does not count them twice.
         past[PAST_SLOT] = u64::from(slot) + 1;
         self.set_past(endpoint, past)?;
-        self.finish_fold(endpoint, past)
+        self.finish_move_to_past(endpoint, past)
     }
 
     /// Finishes what an agent that has ended had begun with [`Self::fold`].
-    pub(crate) fn finish_folds(&mut self) -> Result<(), BpfError> {
+    pub(crate) fn finish_moves_to_past(&mut self) -> Result<(), BpfError> {
         for endpoint in 0..MAX_ENDPOINTS {
             let past = self.past(endpoint)?;
-            self.finish_fold(endpoint, past)?;
+            self.finish_move_to_past(endpoint, past)?;
         }
         Ok(())
     }
 
-    fn finish_fold(&mut self, endpoint: u32, mut past: [u64; PAST_WORDS]) -> Result<(), BpfError> {
+    fn finish_move_to_past(
+        &mut self,
+        endpoint: u32,
+        mut past: [u64; PAST_WORDS],
+    ) -> Result<(), BpfError> {
         let Some(slot) = past[PAST_SLOT].checked_sub(1) else {
             return Ok(());
         };
-        // A number that is none was not written by an agent.
+        // A number that no slot has was not written by an agent.
         if let Ok(slot) = u32::try_from(slot)
             && slot < self.slots.len()
         {

@@ -83,7 +83,7 @@ pub(crate) fn check(dir: &Path) -> Result<(), BpfError> {
         }
         match MapInfo::from_pin(&path) {
             Ok(info) if definition.is_of(&info) => {}
-            Err(error) if is_about_us(&error) => {
+            Err(error) if this_process_lacks_means(&error) => {
                 return Err(BpfError::map("inspecting", name)(error));
             }
             Ok(_) | Err(_) => return Err(BpfError::Foreign { name }),
@@ -92,8 +92,9 @@ pub(crate) fn check(dir: &Path) -> Result<(), BpfError> {
     Ok(())
 }
 
-/// Whether a map could not be opened for want of a privilege or of memory.
-fn is_about_us(error: &MapError) -> bool {
+/// Whether a map could not be opened because this process lacks a privilege, memory or descriptors:
+/// that says nothing about the map.
+fn this_process_lacks_means(error: &MapError) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {
@@ -167,11 +168,11 @@ pub(crate) fn sockets_of(dir: &Path) -> Option<(Sockets, u32)> {
         .then(|| (Sockets(data), info.max_entries()))
 }
 
-/// Takes a listener out of the slot that an agent of another version has put it into: the kernel
-/// has it in one only. True if it was in one.
+/// Takes a listener out of the socket array of another version: the kernel has a listener in one
+/// array only. True if it was in one, and is not any more.
 ///
-/// What that version has pinned is removed with the last of them.
-pub(crate) fn evict(dir: &Path, cookie: u64) -> bool {
+/// With its last listener that version's pins are removed.
+pub(crate) fn take_out_of_other_version(dir: &Path, cookie: u64) -> bool {
     let (Some(service), Some(bpffs)) = (dir.file_name(), dir.ancestors().nth(3)) else {
         return false;
     };
@@ -186,12 +187,12 @@ pub(crate) fn evict(dir: &Path, cookie: u64) -> bool {
         let Some(slot) = (0..slots).find(holds) else {
             continue;
         };
-        let evicted = sockets.clear(slot).is_ok();
+        let is_out = sockets.clear(slot).is_ok();
         if open_listeners(&other) == Some(0) {
             // What is left is cleaned up by the next agent that starts.
             drop(remove(&other));
         }
-        return evicted;
+        return is_out;
     }
     false
 }

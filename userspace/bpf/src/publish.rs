@@ -65,15 +65,17 @@ impl Publisher {
     /// began with the old one is still running: no request can be created any more on a listener
     /// that it leaves out.
     ///
-    /// That is what the wait inside the update is for (`maybe_wait_bpf_programs`: a full RCU
-    /// grace period, 5.10 to 7.3): a SYN's listener selection and the request's insertion are one
-    /// RCU read section. It takes milliseconds up to 6.18; call it where blocking is allowed.
+    /// The update of a map of maps waits for a full RCU grace period ([`maybe_wait_bpf_programs`],
+    /// 5.10 to 7.3), and a SYN's listener selection and the request's insertion are one RCU read
+    /// section. It takes milliseconds up to 6.18; call it where blocking is allowed.
     ///
     /// `members` has the socket cookie that is meant by each slot of the table.
     ///
     /// # Errors
     /// [`BpfError::ListenerGone`] if a slot holds another listener or none. Nothing has changed
     /// after any error.
+    ///
+    /// [`maybe_wait_bpf_programs`]: https://elixir.bootlin.com/linux/v6.12/source/kernel/bpf/syscall.c
     pub fn publish(
         &mut self,
         words: &[u32],

@@ -51,8 +51,10 @@ impl SlotTable {
         Ok(entries.map_err(failed)?.into_flattened())
     }
 
-    /// Pins the table in a service's directory, so that an agent that comes after can open it: by
-    /// its number it may not without CAP_SYS_ADMIN (`bpf_map_get_fd_by_id`, 5.10 to 7.3).
+    /// Pins the table in a service's directory, so that an agent that comes after can open it.
+    /// To open a map by its number takes CAP_SYS_ADMIN ([`bpf_map_get_fd_by_id`], 5.10 to 7.3).
+    ///
+    /// [`bpf_map_get_fd_by_id`]: https://elixir.bootlin.com/linux/v6.12/source/kernel/bpf/syscall.c
     pub(crate) fn pin(&self, dir: &Path, words: &[u32]) -> Result<PathBuf, BpfError> {
         let epoch = words.get(META as usize * ENTRY_WORDS + 1).unwrap_or(&0);
         let free = |path: &PathBuf| !path.exists();

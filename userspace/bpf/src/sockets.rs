@@ -12,8 +12,10 @@ use crate::{BpfError, sys};
 /// The `REUSEPORT_SOCKARRAY` of a service.
 ///
 /// It, and not a `SOCKMAP`: the kernel takes a listener out when it closes or is shut down
-/// (`bpf_sk_reuseport_detach`), where a `SOCKMAP` would go on selecting it; it costs the socket
-/// nothing; it needs no more than CAP_BPF.
+/// ([`bpf_sk_reuseport_detach`], 5.10 to 7.3), where a `SOCKMAP` would go on selecting it; it costs
+/// the socket nothing; it needs no more than CAP_BPF.
+///
+/// [`bpf_sk_reuseport_detach`]: https://elixir.bootlin.com/linux/v6.12/source/kernel/bpf/reuseport_array.c
 #[derive(Debug)]
 pub(crate) struct Sockets(pub(crate) MapData);
 

@@ -101,7 +101,7 @@ impl Steering {
 
     /// Finishes what an earlier agent was in the middle of, and learns what it has noted.
     fn resume(&mut self) -> Result<(), BpfError> {
-        self.counters.finish_folds()?;
+        self.counters.finish_moves_to_past()?;
         for endpoint in 0..MAX_ENDPOINTS {
             let word = self.asked.get(&endpoint, 0);
             // Whoever asked has died with that agent.
@@ -145,7 +145,7 @@ impl Steering {
     pub fn attach(&mut self, endpoint: u32, listener: BorrowedFd<'_>) -> Result<(), BpfError> {
         let attached = self.programs.attach(&self.dir, endpoint, listener);
         if let (Ok(()), Some(carrying)) = (&attached, &self.carrying) {
-            carrying.done_with(endpoint);
+            carrying.runs_new_program(endpoint);
         }
         attached
     }
@@ -172,12 +172,12 @@ impl Steering {
     /// When the kernel refuses: another program's socket array has the listener already (EBUSY),
     /// or it is not listening or not SO_REUSEPORT (EINVAL). The slot is empty then.
     pub fn fill(&mut self, slot: u32, listener: BorrowedFd<'_>) -> Result<(), BpfError> {
-        self.free(slot)?;
+        self.keep_counts(slot)?;
         self.counters.reset(slot)?;
         match self.sockets.put(slot, listener) {
             Err(error) if error.is_busy() => {
                 let cookie = socket_cookie(listener).unwrap_or_default();
-                if pins::evict(&self.dir, cookie) {
+                if pins::take_out_of_other_version(&self.dir, cookie) {
                     self.sockets.put(slot, listener)
                 } else {
                     Err(error)
@@ -203,10 +203,12 @@ impl Steering {
         Ok(())
     }
 
-    /// Keeps what a slot was given among what its endpoint's were: it is about to be another's.
-    fn free(&mut self, slot: u32) -> Result<(), BpfError> {
+    /// Keeps a slot's counts among those of its endpoint: the slot is about to become free.
+    fn keep_counts(&mut self, slot: u32) -> Result<(), BpfError> {
         match self.endpoints.get(&slot) {
-            Some(endpoint) if *endpoint < MAX_ENDPOINTS => self.counters.fold(slot, *endpoint),
+            Some(endpoint) if *endpoint < MAX_ENDPOINTS => {
+                self.counters.move_to_past(slot, *endpoint)
+            }
             _ => Ok(()),
         }
     }
@@ -217,14 +219,14 @@ impl Steering {
     /// When a map cannot be written.
     pub fn clear(&mut self, slot: u32) -> Result<(), BpfError> {
         self.sockets.clear(slot)?;
-        self.free(slot)?;
+        self.keep_counts(slot)?;
         let endpoint = self.endpoints.get(&slot).copied();
         self.note(slot, None)?;
         // Nobody is left in the group: there is nothing to attach a program to.
         if let (Some(endpoint), Some(carrying)) = (endpoint, &self.carrying)
             && !self.endpoints.values().any(|other| *other == endpoint)
         {
-            carrying.done_with(endpoint);
+            carrying.runs_new_program(endpoint);
         }
         Ok(())
     }
@@ -337,7 +339,7 @@ impl Steering {
     /// When a pin cannot be removed.
     pub fn unpin(self) -> Result<(), BpfError> {
         if let Some(carrying) = &self.carrying {
-            carrying.end();
+            carrying.remove_old_pins();
         }
         bpffs::remove_dir(&self.dir)
     }

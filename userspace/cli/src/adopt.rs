@@ -1,4 +1,5 @@
-//! `synflip adopt`: the listeners of a running server, taken with its process's leave.
+//! `synflip adopt`: duplicates of a running server's listeners are taken (`pidfd_getfd`) and given
+//! to the agent.
 
 use std::{
     collections::BTreeSet,

@@ -141,7 +141,7 @@ pub(crate) struct WaitArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The server must have opened its listeners with SO_REUSEPORT. It is told nothing: stop it once a flip \
-away from it has returned. If the agent restarts, adopt it again.
+away from it has returned.
 
 Example:
   synflip adopt --generation v1 --pid $(pidof -s server) --service web")]

@@ -61,6 +61,15 @@ pub(crate) struct Look {
     /// The listeners that were unneeded when it began. One that has become so since may have been
     /// read before the last connection came to it.
     closing: BTreeSet<Slot>,
+    /// Whether what is empty in it may have had connections come to it meanwhile.
+    is_void: bool,
+}
+
+impl Look {
+    /// Closes or lends nothing by what it shows of a listener.
+    pub(crate) fn leave_out(&mut self, slot: Slot) {
+        self.closing.remove(&slot);
+    }
 }
 
 impl Service {
@@ -71,8 +80,17 @@ impl Service {
         }
     }
 
+    /// The program may have been off the groups during the look that is under way: that something
+    /// was empty in it means nothing.
+    pub(crate) fn void_look(&mut self) {
+        if let Some(look) = &mut self.looking {
+            look.is_void = true;
+        }
+    }
+
     /// Puts the program on the groups again, and looks at what has come past it meanwhile.
     pub(crate) fn put_program_back(&mut self, now: Moment) {
+        self.void_look();
         self.put(Effect::Attach { join: None });
         self.put(Effect::Barrier);
         self.relieved = true;
@@ -158,7 +176,7 @@ impl Service {
         }
         let mut slots: BTreeSet<Slot> = drains.keys().flat_map(|id| self.slots_of(*id)).collect();
         if close {
-            // What comes from here on is for the next look.
+            // A listener that registers from here on is not in this look: it asks for another one.
             self.relieved = false;
             if let Some(retry) = &mut self.closing {
                 retry.later(now, self.rules.closing);
@@ -186,17 +204,12 @@ impl Service {
                 .map(|(id, check)| (id, check != Check::None))
                 .collect(),
             closing: if close { unneeded } else { BTreeSet::new() },
+            // The kernel has refused the program: it may be off.
+            is_void: self.attach.is_some(),
         });
         self.put(Effect::Read {
             slots: slots.into_iter().collect(),
         });
-    }
-
-    /// The program could not be attached: that nothing is pending ends no drain.
-    pub(crate) fn look_shows_nothing_for_sure(&mut self) {
-        if let Some(look) = &mut self.looking {
-            look.drains.values_mut().for_each(|ends| *ends = false);
-        }
     }
 
     /// Takes notice of what a look has shown.
@@ -211,9 +224,17 @@ impl Service {
             }
         }
         for (id, conclusive) in look.drains {
-            self.drain_read(id, conclusive, &by_slot, now);
+            self.drain_read(id, conclusive && !look.is_void, &by_slot, now);
         }
-        if !look.closing.is_empty() {
+        if look.is_void {
+            self.relieved = true;
+            let pace = self.rules.drain;
+            let drains = self.drains.iter_mut();
+            drains.for_each(|drain| drain.retry.later(now, pace));
+            if let Some(retry) = &mut self.closing {
+                retry.later(now, self.rules.closing);
+            }
+        } else if !look.closing.is_empty() {
             self.close_unneeded(&look.closing, readings);
         }
     }
@@ -251,10 +272,15 @@ impl Service {
             let in_bucket = readings
                 .iter()
                 .filter(|(_, reading)| matches!(reading, Reading::Pending(_)));
-            let bucket: Vec<Slot> = in_bucket
+            let mut bucket: Vec<Slot> = in_bucket
                 .map(|(slot, _)| *slot)
                 .filter(of_endpoint)
                 .collect();
+            // Whoever has come since the look began may be anywhere in the bucket, and is to be
+            // protected too.
+            let newcomers = self.listeners.keys().filter(|slot| of_endpoint(slot));
+            let newcomers = newcomers.filter(|slot| !by_slot.contains_key(slot));
+            bucket.extend(newcomers);
             let closing = if self.rules.tombstones {
                 close_order(&bucket, &slots)
             } else {
@@ -272,12 +298,23 @@ impl Service {
             }
             match closing.keep {
                 Some(slot) if reading(slot).is_empty() => self.bury(slot),
+                // What is pending on it is given up: it cannot wait there for ever.
+                Some(slot) if self.loses(slot) => {
+                    let lost = match reading(slot) {
+                        Reading::Pending(left) => left.refcnt.saturating_sub(1),
+                        _ => 0,
+                    };
+                    self.close(slot, lost);
+                }
                 Some(slot) => pending.push(slot),
                 None => {}
             }
         }
         // What came to a tombstone past the program is handed over when it is queued.
-        self.relieved |= pending.iter().any(|slot| !reading(*slot).is_empty());
+        let lent = |slot| self.listeners.get(slot).is_some_and(|l| !l.lent.is_empty());
+        self.relieved |= pending
+            .iter()
+            .any(|slot| !reading(*slot).is_empty() || lent(slot));
         for slot in &pending {
             self.hand_over(*slot, reading(*slot));
         }
@@ -335,7 +372,7 @@ impl Service {
 
     /// Has what is queued on a listener be accepted by somebody.
     fn hand_over(&mut self, slot: Slot, reading: Reading) {
-        // Of one whose state is not known, something may be queued.
+        // If a listener could not be seen, something may be queued on it.
         if !self.listeners.contains_key(&slot)
             || (reading != Reading::Unknown && reading.queued() == 0)
         {
@@ -343,7 +380,8 @@ impl Service {
         }
         let takers = self.takers(slot);
         if takers.is_empty() {
-            // One that has yet to come back to a new agent can be lent it then.
+            // Not if a process that accepts there has yet to connect to this agent: it can be lent the
+            // listener then.
             if !self
                 .accepting_beside(slot, |link| link == Link::Adopted)
                 .is_empty()
@@ -374,7 +412,7 @@ impl Service {
     }
 
     /// Keeps a drained listener as the first of its hash bucket.
-    fn bury(&mut self, slot: Slot) {
+    pub(crate) fn bury(&mut self, slot: Slot) {
         let Some(listener) = self.listeners.get_mut(&slot) else {
             return;
         };

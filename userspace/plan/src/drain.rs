@@ -120,8 +120,8 @@ impl Service {
         let reading = |slot: &Slot| readings.get(slot).copied().unwrap_or(Reading::Unknown);
         let its: Vec<_> = slots.iter().map(|slot| (*slot, reading(slot))).collect();
         let pace = self.rules.drain;
-        // Connections come to it, or may before that is known: it is flipped back to, or stands in
-        // for listeners that the working generation has lost.
+        // Connections come to it: a table names its listeners, or may before the report of it comes.
+        // It is being flipped back to, or serves an endpoint where the working generation has nobody.
         let serves = self.is_mentioned(id);
         let Some(at) = self.drains.iter().position(|drain| drain.generation == id) else {
             return;
@@ -130,7 +130,7 @@ impl Service {
         let came = drain.look(&its);
         let is_empty = its.iter().all(|(_, reading)| reading.is_empty());
         if serves {
-            // What comes to it comes by the table, and more will.
+            // Connections come to them by the table: that is no sign of a missing program.
             drain.empty.clear();
         }
         let (came, is_empty) = (came && !serves, is_empty && !serves);
@@ -141,7 +141,7 @@ impl Service {
         let has_attached = mem::replace(&mut drain.check, Check::None) == Check::Attach;
         if came || is_empty {
             drain.check = Check::Attach;
-            // If that has just been tried it comes again at the drain's pace.
+            // At once, unless this look was made after an attachment: then after the usual pause.
             if !has_attached {
                 drain.retry.soon(now);
             }
@@ -185,7 +185,7 @@ impl Service {
             return;
         };
         let drain = self.drains.remove(at);
-        // One that can be told nothing does not close: it is there to go back to.
+        // An adopted server cannot be told to close: its listeners stay open, for a rollback.
         let mut processes = self.processes.values();
         let adopted = processes.any(|p| p.generation == id && p.link == Link::Adopted);
         let kept = (drain.keep || adopted) && !self.slots_of(id).is_empty();

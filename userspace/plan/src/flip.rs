@@ -153,7 +153,7 @@ impl Service {
             members,
         });
         self.change = Some(Change { table, flip, asked });
-        // What is being read now says nothing about listeners that connections will go to.
+        // The new table sends connections to these: what is being read of them now ends no drain.
         if let Some(mut look) = self.looking.take() {
             look.drains.retain(|id, _| !self.is_mentioned(*id));
             self.looking = Some(look);
@@ -291,13 +291,15 @@ impl Service {
                     None => self.refreshed(),
                 }
                 self.resume_drains(now);
+                // What came to a tombstone before there was a table to follow is on it by now.
+                self.relieved = true;
             }
             Err(NotPublished { gone, why }) => {
-                // A drain that has waited for this no longer follows a publication closely.
+                // No grace period has passed: the program is attached again before a drain can end.
                 self.drains
                     .iter_mut()
                     .for_each(|drain| drain.check = Check::Attach);
-                // Without the listener that is gone the next try can succeed.
+                // The next table leaves out the listener that is gone: it is tried at once.
                 if let Some(slot) = gone {
                     self.lose(slot);
                     self.publish_retry.soon(now);

@@ -8,7 +8,9 @@ use std::{
 
 use synflip_types::{Cookie, Endpoint, Name};
 
-/// What makes listeners members of one reuseport group (`inet_reuseport_add_sock`, 5.10 to 7.3).
+/// What makes listeners members of one reuseport group ([`inet_reuseport_add_sock`], 5.10 to 7.3).
+///
+/// [`inet_reuseport_add_sock`]: https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/inet_hashtables.c
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Group {
     /// The address.

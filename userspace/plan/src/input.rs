@@ -84,7 +84,8 @@ pub enum Input {
         slot: Slot,
     },
     /// Something has happened to the reuseport group of an endpoint: listeners that are nobody's
-    /// have come or gone, or connections have come past the program. Whoever is in the group may
+    /// have come or gone, or connections have come past the program (a listener in custody that
+    /// nobody serves has become readable). Whoever is in the group may
     /// have replaced it or taken it away.
     Strangers {
         /// The endpoint.

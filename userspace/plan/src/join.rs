@@ -11,7 +11,7 @@ use synflip_types::{Cookie, Endpoint, EndpointId, Epoch, GenerationId, Name, Slo
 
 use crate::{
     Answer, Asker, Departure, Effect, Event, Generation, Happened, Join, Link, Listener, Moment,
-    NoteState, Phase, PlanError, Process, ProcessId, Role, Service, service::Place,
+    NoteState, Phase, PlanError, Process, ProcessId, Role, Service, service::Place, time::Retry,
 };
 
 /// A registration that is being carried out.
@@ -117,6 +117,12 @@ impl Service {
         } else {
             Link::Adopted
         };
+        // Before the process is known: whoever holds nothing is forgotten with a tombstone.
+        for (_, cookie) in &listeners {
+            if self.slot_of(*cookie).is_none() {
+                self.leave_old_slot(*cookie);
+            }
+        }
         self.processes.insert(
             by.process,
             Process {
@@ -126,7 +132,7 @@ impl Service {
                 expected_until: None,
             },
         );
-        // From here on neither process nor generation is forgotten.
+        // As long as this is in `joins`, neither the process nor the generation is removed.
         self.joins.insert(by.process, joining.clone());
         let mut free = free.into_iter();
         for (address, cookie) in listeners {
@@ -135,13 +141,17 @@ impl Service {
                     joining.taken_up.push(slot);
                 }
                 joining.known.push(slot);
+                // What the kernel has refused for a process that shares it is refused for all.
+                let mut others = self.joins.values();
+                let other = others.find(|other| other.new.contains(&slot));
+                let refused = other.and_then(|other| other.refused.clone());
+                joining.refused = joining.refused.or(refused);
                 continue;
             }
             // Both were made sure of above.
             let (Some(endpoint), Some(slot)) = (endpoints.get(&address), free.next()) else {
                 continue;
             };
-            self.leave_old_slot(cookie);
             let listener = Listener {
                 endpoint: *endpoint,
                 cookie,
@@ -328,7 +338,12 @@ impl Service {
     ) {
         let Some(process) = join else {
             if result.is_err() {
-                self.look_shows_nothing_for_sure();
+                self.void_look();
+                let mut retry = self.attach.unwrap_or_else(|| Retry::now(now));
+                retry.later(now, self.rules.publish);
+                self.attach = Some(retry);
+            } else {
+                self.attach = None;
             }
             return;
         };
@@ -355,14 +370,14 @@ impl Service {
             let has_died = listener.holders.remove(&process).is_none();
             let mut joins = self.joins.values_mut();
             if let Some(other) = joins.find(|other| other.known.contains(slot)) {
-                // It is shared, and its other process has not been answered yet.
+                // Another process is registering the same listener: it is that one's now.
                 other.known.retain(|known| known != slot);
                 other.taken_up.retain(|known| known != slot);
                 other.new.push(*slot);
             } else if listener.is_held() {
                 self.note(*slot);
             } else if has_died {
-                // The agent's duplicate is the last one: it goes by the closing order.
+                // The agent's duplicate is the last one: `closing` decides when it can be closed.
                 (listener.role, listener.custody) = (Role::Member, true);
             } else {
                 self.close(*slot, 0);
@@ -387,7 +402,7 @@ impl Service {
     fn joined(&mut self, process: ProcessId, joining: &Joining, now: Moment) {
         let generation = joining.generation;
         let both = joining.new.iter().chain(&joining.known).copied();
-        // If the process has died meanwhile, what was known may be closed.
+        // If the process has died meanwhile, those that were known may have been closed since.
         let all: Vec<Slot> = both
             .filter(|slot| self.listeners.contains_key(slot))
             .collect();
@@ -412,7 +427,7 @@ impl Service {
         };
         let answer = Answer::Registered { generation: name };
         match self.processes.get(&process).map(|process| process.link) {
-            // Whoever has it adopted is to find what follows from that done.
+            // Answered when nothing is being published: if this was the first generation, it works then.
             Some(Link::Adopted) => {
                 self.make_ready(process);
                 self.answers.push((joining.answer, answer));
@@ -435,11 +450,15 @@ impl Service {
 
     /// What a process that has come back has missed.
     fn what_happened_to(&self, generation: GenerationId) -> Option<Event> {
+        // It is being flipped back to, and will be told so.
+        if self.is_mentioned(generation) && self.working != Some(generation) {
+            return None;
+        }
         match self.generation(generation)?.phase {
             Phase::Working => Some(Event::Working),
             Phase::Draining => Some(Event::Draining),
             Phase::Standby => Some(Event::Standby),
-            // Retired, something may be pending on it.
+            // If it was retired, something may be pending on it still: it is told so, not `drained`.
             Phase::Drained => match self.generation(generation)?.departure {
                 Some(NoteState::Leaving(Epoch(0))) => Some(Event::Retired),
                 _ => Some(Event::Drained),

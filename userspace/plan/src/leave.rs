@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use synflip_types::{Cookie, EndpointId, Slot};
 
-use crate::{Departure, Effect, Happened, Listener, Moment, ProcessId, Role, Service};
+use crate::{Departure, Effect, Happened, Listener, Moment, Phase, ProcessId, Role, Service};
 
 impl Service {
     /// A process no longer accepts. Its listeners stay open in the agent's custody.
@@ -64,9 +64,12 @@ impl Service {
 
     /// A process has found nothing queued any more on what it was lent.
     pub(crate) fn emptied(&mut self, process: ProcessId, cookies: &[Cookie], now: Moment) {
-        for listener in self.listeners.values_mut() {
-            if cookies.contains(&listener.cookie) {
-                listener.lent.remove(&process);
+        for (slot, listener) in &mut self.listeners {
+            if cookies.contains(&listener.cookie) && listener.lent.remove(&process) {
+                // A look that has begun before may show what has been accepted since.
+                self.looking
+                    .iter_mut()
+                    .for_each(|look| look.leave_out(*slot));
             }
         }
         self.closing_soon(now);
@@ -80,17 +83,27 @@ impl Service {
     pub(crate) fn hold(&mut self, now: Moment) {
         let endpoints: Vec<EndpointId> = self.places.keys().copied().collect();
         for endpoint in endpoints {
-            let its: Vec<&Listener> = self
+            let mut its: Vec<&Listener> = self
                 .listeners
                 .values()
-                .filter(|listener| {
-                    listener.endpoint == endpoint && listener.role != Role::Tombstone
-                })
+                .filter(|listener| listener.endpoint == endpoint)
                 .collect();
-            let held = its.iter().any(|listener| listener.is_anybodys());
+            // Of tombstones alone, one may have something pending that came past the program.
+            let is_tombstone = |listener: &&Listener| listener.role == Role::Tombstone;
+            if !its.iter().all(is_tombstone) {
+                its.retain(|listener| !is_tombstone(listener));
+            }
+            // Who has been told to close is nobody to wait for, and if it ends, it has closed.
+            let is_over = |listener: &&Listener| {
+                let generation = self.generation(listener.generation);
+                generation.is_some_and(|generation| generation.phase == Phase::Drained)
+            };
+            let mut others = its.iter().copied().filter(|listener| !is_over(listener));
+            let held = others.any(Listener::is_anybodys);
             let on_purpose = its
                 .iter()
-                .all(|listener| listener.left == Some(Departure::Closed));
+                .filter(|listener| !listener.is_held())
+                .all(|listener| listener.left == Some(Departure::Closed) || is_over(listener));
             let none = its.is_empty();
             let changing = self.change.is_some();
             let hold = self.rules.hold;
@@ -98,7 +111,7 @@ impl Service {
                 continue;
             };
             if held || none {
-                // Where only tombstones are left there is nothing to wait with.
+                // If only tombstones are left, no connection can wait: the endpoint is given up.
                 (place.unserved_since, place.given_up) = (None, none);
                 continue;
             }
@@ -108,6 +121,8 @@ impl Service {
             let give_up = over && !changing && !place.given_up;
             if give_up {
                 place.given_up = true;
+                // Tombstones too have nobody to protect now.
+                self.relieved = true;
                 self.closing_soon(now);
             }
             if give_up {

@@ -3,12 +3,15 @@
 /// What is pending on a listener, from its line in `/proc/net/tcp{,6}`.
 ///
 /// Every request, half-open, queued, or TCP Fast Open, holds one reference on its listener from
-/// the SYN until it is accepted or ends (`inet_reqsk_alloc`, `reqsk_put`; 4.4 and later), so the
+/// the SYN until it is accepted or ends (`inet_reqsk_alloc`, [`reqsk_put`]; 4.4 and later), so the
 /// count says exactly how many there are. Short-lived other holders only ever raise it.
 ///
 /// A connection made from a SYN cookie was never a request, and is queued without a reference
-/// (`cookie_tcp_reqsk_alloc`); it is in the queue's length. It comes into being in one step, so it
-/// is never half-open.
+/// ([`cookie_tcp_reqsk_alloc`], 5.10 to 7.3); it is in the queue's length. It comes into being in one
+/// step, so it is never half-open.
+///
+/// [`reqsk_put`]: https://elixir.bootlin.com/linux/v6.12/source/include/net/request_sock.h
+/// [`cookie_tcp_reqsk_alloc`]: https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/syncookies.c
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Pending {
     /// References on the listener; 1 is its own.

@@ -40,7 +40,7 @@ impl Service {
         let mut service = Self::new(rules);
         if let Some(table) = published.filter(|table| !table.is_empty()) {
             service.working = Some(table.generation());
-            // Its number is taken even if none of its listeners is left.
+            // No other generation gets its number, even if none of its listeners is left.
             service.last_id = table.generation().0;
             service.epoch = Epoch(table.epoch());
             service.published = Some(table);
@@ -49,7 +49,7 @@ impl Service {
             service.take_over(listener, now);
         }
         service.generations.sort_by_key(|generation| generation.id);
-        // A tombstone's generation may be gone.
+        // The generation of a tombstone may not be there any more: only those that are count.
         let (working, epoch) = (service.working, service.epoch);
         let was_left_last = |generation: &&Generation| {
             Some(generation.id) != working
@@ -147,7 +147,8 @@ impl Service {
         }
         match self.generation_mut(note.generation) {
             Some(generation) => {
-                // One that joined later may not have been noted as leaving, or ready.
+                // The notes of its listeners may differ: one that joined late may have been noted before
+                // the generation was ready, or was flipped away from.
                 if phase == Phase::Draining
                     || (phase == Phase::Ready && generation.phase == Phase::Registered)
                 {
@@ -228,6 +229,10 @@ impl Service {
                 .filter(|l| l.kept && l.note.state != NoteState::Tombstone);
             let slots: Vec<Slot> = kept.map(|listener| listener.slot).collect();
             self.prepare(&slots);
+        }
+        // The earlier agent may have died between publishing a table and its grace period.
+        if self.published.is_some() {
+            self.put(Effect::Barrier);
         }
         self.relieved = true;
         let draining = self

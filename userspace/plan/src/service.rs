@@ -105,6 +105,8 @@ pub struct Service {
     pub(crate) relieved: bool,
     pub(crate) absent: Option<Retry>,
     pub(crate) looking: Option<Look>,
+    /// When the programs are put on the groups again, which the kernel has refused.
+    pub(crate) attach: Option<Retry>,
     woken: Option<Moment>,
     over: bool,
     effects: Vec<Effect>,
@@ -134,6 +136,7 @@ impl Service {
             relieved: false,
             absent: None,
             looking: None,
+            attach: None,
             woken: None,
             over: false,
             effects: Vec::new(),
@@ -142,7 +145,7 @@ impl Service {
 
     /// Takes notice of a fact; returns what is to be done about it, in this order.
     pub fn on(&mut self, input: Input, now: Moment) -> Vec<Effect> {
-        // That call has come, and what is due at this moment is asked for anew.
+        // That alarm has come; if anything is due at this moment still, another one is set.
         self.woken.take_if(|at| *at <= now);
         match input {
             Input::Join(join) => self.join(join, now),
@@ -188,6 +191,9 @@ impl Service {
         self.watch_deadlines(now);
         self.hold(now);
         self.end_empty_drains(now);
+        if self.attach.take_if(|retry| retry.is_due(now)).is_some() {
+            self.put_program_back(now);
+        }
         self.look(now);
         self.forget_places();
         if self.change.is_none() {
@@ -207,15 +213,15 @@ impl Service {
         }
     }
 
-    /// When something is due that nobody will say.
+    /// The next moment at which something is due without an input.
     fn due(&self, now: Moment) -> Option<Moment> {
-        // One that is over ends when the publication has.
+        // A hold that ends during a publication is looked at when that has ended.
         let holds = self
             .places
             .values()
             .filter(|place| !place.given_up && self.change.is_none());
         let holds = holds.filter_map(|place| Some(place.unserved_since? + self.rules.hold));
-        // One that connections go to is looked at when they do no more.
+        // A drain whose listeners a table names is looked at when no table does any more.
         let drains = self.drains.iter();
         let drains = drains.filter(|drain| !self.is_mentioned(drain.generation));
         let drains = drains.map(|drain| drain.retry.due);
@@ -226,16 +232,18 @@ impl Service {
                     .map(|retry| retry.due),
             )
             .chain(self.absent.map(|retry| retry.due))
-            // What is being looked at is looked at again when it has been seen.
+            // There is one look at a time: its readings come as an input.
             .filter(|_| self.looking.is_none());
         let deadlines = self.drains.iter().filter_map(Drain::deadline);
         let publish = self.wants_publication().then_some(self.publish_retry.due);
         let expected = self.processes.values().filter_map(|p| p.expected_until);
+        let attach = self.attach.map(|retry| retry.due);
         let all = looks
             .chain(holds)
             .chain(deadlines)
             .chain(publish)
-            .chain(expected);
+            .chain(expected)
+            .chain(attach);
         all.min().map(|at| at.max(now))
     }
 
@@ -245,6 +253,7 @@ impl Service {
     pub fn set_back(&mut self, by: u64, now: Moment) {
         let retries = self.drains.iter_mut().map(|drain| &mut drain.retry);
         let retries = retries.chain(&mut self.closing).chain(&mut self.absent);
+        let retries = retries.chain(&mut self.attach);
         for retry in retries.chain([&mut self.publish_retry]) {
             retry.set_back(by, now);
         }

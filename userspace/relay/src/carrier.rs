@@ -120,7 +120,7 @@ async fn serve(socket: OwnedFd, places: u64) -> io::Result<()> {
                 Err(_) => sleep(PAUSE).await,
             },
             () = carrier.idle.notified() => {}
-            // An agent that comes just now has not been greeted, so it has sent nothing.
+            // An agent that connects just now has not had the hello yet, so it has sent nothing.
             () = sleep(LINGER), if carrier.is_idle() => return Ok(()),
         }
     }
@@ -155,7 +155,7 @@ impl Carrier {
 
     /// Takes an agent's orders to the last one, and tells it what it carries.
     async fn converse(self: &Rc<Self>, line: &Line) {
-        // That a report cannot be sent means nothing: an agent that has died may have left orders.
+        // A report that cannot be sent ends nothing: an agent that has died may have left orders.
         drop(line.send(&self.hello(), &[]));
         let mut taken = 0;
         let mut told = BTreeMap::new();

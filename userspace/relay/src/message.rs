@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_greeting_of_any_version_can_be_read() {
+    fn the_hello_of_any_version_can_be_read() {
         let later = r#"{"version":7,"something":{"new":[]}}"#;
         let hello: Hello = serde_json::from_str(later).unwrap();
         assert_eq!((hello.version, hello.places), (7, 0));

@@ -26,16 +26,16 @@ use crate::{carrier::RelayError, sys};
 /// The user and the group that own nothing.
 const NOBODY: u32 = 65534;
 
-/// What is left.
+/// The descriptors that the process keeps.
 #[derive(Debug)]
-pub(crate) struct Left {
+pub(crate) struct Kept {
     /// The socket that agents connect to.
     pub(crate) socket: OwnedFd,
     /// To be put in the place of standard error once nothing can fail any more.
     null: File,
 }
 
-impl Left {
+impl Kept {
     /// Lets go of standard error, which tells the agent that the process is ready.
     pub(crate) fn close_stderr(self) -> Result<OwnedFd, RelayError> {
         dup2_stderr(&self.null).map_err(failed("closing standard error"))?;
@@ -47,8 +47,9 @@ impl Left {
 /// be the socket that agents connect to.
 ///
 /// To be called while the process has one thread and has opened nothing.
-pub(crate) fn give_up() -> Result<Left, RelayError> {
-    // SAFETY: the caller has opened nothing yet: what is there was inherited, and is nobody's.
+pub(crate) fn give_up() -> Result<Kept, RelayError> {
+    // SAFETY: the caller has opened nothing yet: all that is open was inherited, and nothing in this
+    // process owns it.
     unsafe { sys::close_all_but_stdio() }.map_err(failed("closing descriptors"))?;
     let null = File::options().read(true).write(true).open("/dev/null");
     let null = null.map_err(failed("opening /dev/null"))?;
@@ -63,7 +64,7 @@ pub(crate) fn give_up() -> Result<Left, RelayError> {
     umask(Mode::from_bits_truncate(0o077));
     raise_descriptors();
     drop_identity()?;
-    Ok(Left { socket, null })
+    Ok(Kept { socket, null })
 }
 
 /// Two for each connection are needed.

@@ -45,7 +45,7 @@ impl Listener {
                 Accepted::Exhausted => self.socket.bell.wait(EXHAUSTED_PAUSE)?,
             }
         }
-        // This thread may have answered a bell that was meant for another one too.
+        // This thread may have taken the wake-up of another one that shares the listener.
         self.socket.bell.ring();
         Ok(None)
     }

@@ -1,8 +1,8 @@
 //! Queues that another process has left, lent by the agent.
 //!
-//! The accept loops accept from a lent listener as from their own, so that each connection is in
-//! a queue until it is served. The loan ends when the queue is empty: the agent lends again if
-//! more comes.
+//! The accept loops accept from a lent listener as from their own, so that each connection is in a
+//! queue until it is served. When the queue is empty the listener is closed and the agent is told;
+//! it lends the listener once more if more comes.
 
 use std::{
     io,

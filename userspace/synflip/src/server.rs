@@ -48,8 +48,9 @@ impl Server {
     /// once if it is the service's first.
     ///
     /// Say it last, when all that a request needs is there. It waits for the agent's answer, for
-    /// milliseconds. While no agent can be reached, it returns at once and the word is given
-    /// later; if it is refused then, the log says so. After a reconnection it is repeated without being asked for.
+    /// milliseconds. While no agent can be reached, it returns at once and the agent is told later;
+    /// if it refuses then, the log says so. After a reconnection it is repeated without being asked
+    /// for.
     ///
     /// # Errors
     /// [`Error::Refused`] with the agent's reason; it may be said again.

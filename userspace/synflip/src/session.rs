@@ -139,7 +139,7 @@ impl Session {
                 Reply::Registered { generation, .. } if message.id == Some(id) => {
                     return Ok(generation);
                 }
-                _ => self.hear(message)?,
+                _ => self.handle(message)?,
             }
         }
     }
@@ -155,7 +155,7 @@ impl Session {
                 None => self.retry(),
             };
             if let Err(failure) = turn {
-                self.lost(&failure);
+                self.disconnected(&failure);
             }
         };
         self.finish(end);
@@ -180,7 +180,8 @@ impl Session {
         } else {
             Ok(())
         };
-        // What an agent has said before it died is there still, and may be somebody's queue.
+        // Even if the agent has died: what it sent before can be read still, and may be a listener
+        // with connections on it.
         self.listen(&mut client)?;
         said?;
         let cookies = self.shared.loans.ended();
@@ -200,15 +201,15 @@ impl Session {
     fn listen(&mut self, client: &mut Client) -> Result<(), Failure> {
         loop {
             match client.receive(Some(Duration::ZERO)) {
-                Ok(message) => self.hear(message)?,
+                Ok(message) => self.handle(message)?,
                 Err(WireError::TimedOut) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Does what follows from something that the agent has said.
-    fn hear(&mut self, Message { id, reply, fds }: Message) -> Result<(), Failure> {
+    /// Handles a message of the agent.
+    fn handle(&mut self, Message { id, reply, fds }: Message) -> Result<(), Failure> {
         match reply {
             Reply::Done if id.is_some() && id == self.ready => self.accepted(),
             Reply::Refused(refusal) if id.is_some() && id == self.ready => self.refused(refusal)?,
@@ -237,7 +238,7 @@ impl Session {
     fn retry(&mut self) -> Result<(), Failure> {
         let left = self.retry_at.saturating_duration_since(Instant::now());
         if self.shared.is_over() {
-            // There is nothing to register any more.
+            // The generation is over: there is nothing to register any more.
             self.sleep(None);
         } else if left.is_zero() {
             self.connect()?;
@@ -283,39 +284,42 @@ impl Session {
                 state.readiness = Readiness::Refused(refusal);
                 Ok(())
             } else {
-                // Repeated on this thread's account: it has to go on trying.
+                // Nobody waits for this answer: this thread has repeated the request after it had
+                // connected again, and tries once more.
                 Err(Failure::Refused(refusal))
             }
         })
     }
 
     /// The conversation is over or did not begin: serve on, and try again after a pause.
-    fn lost(&mut self, failure: &Failure) {
+    fn disconnected(&mut self, failure: &Failure) {
         let (was_connected, steered) = self.shared.update(|state| {
             if matches!(state.readiness, Readiness::Said | Readiness::Accepted) {
                 state.readiness = Readiness::Wanted;
             }
             (std::mem::take(&mut state.connected), state.steered)
         });
-        // With an agent that dies, listeners close that only it held; what was queued on them moves
-        // here, and not every kernel says so. It takes its time to die.
+        // Listeners that only the agent held are closed when it dies. The kernel may move what was
+        // queued on them to this process's listeners without waking anybody, and some time after
+        // the connection to the agent has ended: so the queues are looked at after each of the
+        // first attempts to reconnect.
         if steered && self.pause < RETRY[1] {
             self.shared.sweep();
         }
         match failure {
-            Failure::Wire(error) if error.is_version() => self.keep_away(&causes(error)),
+            Failure::Wire(error) if error.is_version() => self.report_refusal(&causes(error)),
             Failure::Wire(error) if was_connected => {
                 log::warn!("synflip: lost the agent ({error}); serving on, and reconnecting");
             }
             Failure::Wire(error) => log::debug!("synflip: no agent yet: {}", causes(error)),
-            Failure::Refused(refusal) => self.keep_away(&refusal.text),
+            Failure::Refused(refusal) => self.report_refusal(&refusal.text),
         }
         self.retry_at = Instant::now() + self.pause;
         self.pause = (self.pause * 2).min(RETRY[1]);
     }
 
     /// The agent does not want this server: says so once, and tries again now and then.
-    fn keep_away(&mut self, why: &str) {
+    fn report_refusal(&mut self, why: &str) {
         self.pause = RETRY[1];
         if !std::mem::replace(&mut self.reported, true) {
             log::error!("synflip: the agent refused; serving on, and retrying: {why}");

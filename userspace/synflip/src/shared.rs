@@ -28,7 +28,8 @@ pub(crate) struct Shared {
     /// The same for tasks; rung after the lock is released.
     #[cfg(feature = "tokio")]
     changed_async: tokio::sync::watch::Sender<()>,
-    /// Counts what accept loops must sweep after; read on every accept, hence not in the state.
+    /// Counts the events after which each accept loop has to look at its queue, whether the kernel
+    /// has woken it or not. Read on every accept, hence not in the state.
     version: AtomicU64,
     /// Whether the phase is the last one.
     over: AtomicBool,
@@ -61,7 +62,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The phase after `seen`; none within if there will not be one, none while it has not come.
+    /// The phase after `seen`: `None` while it has not come, `Some(None)` if there will not be one.
     pub(crate) fn phase_after(&self, seen: Phase) -> Option<Option<Phase>> {
         if self.phase != seen {
             Some(Some(self.phase))
@@ -71,7 +72,7 @@ impl State {
     }
 }
 
-/// How far the server's word that it is ready has come.
+/// Whether the agent has been told that the server is ready.
 #[derive(Debug)]
 pub(crate) enum Readiness {
     No,
@@ -80,7 +81,7 @@ pub(crate) enum Readiness {
     /// Said on this connection; no answer yet.
     Said,
     Accepted,
-    /// Refused, and the caller has not taken note yet.
+    /// Refused, and the caller of `ready` has not been told yet.
     Refused(Refusal),
 }
 

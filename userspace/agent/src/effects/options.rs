@@ -8,9 +8,14 @@ use synflip_types::Slot;
 use super::Executor;
 
 impl Executor {
-    /// TCP_DEFER_ACCEPT holds a handshake back for minutes: while a generation drains it is off,
-    /// and the next SYN-ACK's acknowledgement completes the handshake. What it was is noted, and
-    /// set again when the generation works again.
+    /// Turns TCP_DEFER_ACCEPT off while a generation drains, and on again, as it was, when the
+    /// generation works again.
+    ///
+    /// With it a handshake stays half-open until the client has sent data, for minutes; without it
+    /// the client's next acknowledgement completes the handshake ([`tcp_check_req`], 5.10 to 7.3).
+    /// What it was is noted beside the slot.
+    ///
+    /// [`tcp_check_req`]: https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/tcp_minisocks.c
     pub(super) fn prepare(&mut self, slot: Slot, draining: bool) {
         if let Err(error) = self.try_prepare(slot, draining) {
             tracing::warn!(service = %self.service, %slot, "TCP_DEFER_ACCEPT: {error}");
@@ -31,7 +36,7 @@ impl Executor {
             return Ok(());
         }
         if draining {
-            // Before it is off: it must not be forgotten with this agent.
+            // The note first: if the agent dies in between, the next one knows what to restore.
             self.write(
                 slot,
                 Member {

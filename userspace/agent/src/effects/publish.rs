@@ -27,8 +27,9 @@ impl Executor {
             let Some(endpoint) = self.notes.get(slot).map(|note| note.endpoint) else {
                 continue;
             };
-            // One that was shut down has left the group, and would found one of its own
-            // (`reuseport_attach_prog` allocates a group for an unhashed socket, 5.10 to 7.3).
+            // One that was shut down has left its group: attaching by it would make a new group,
+            // for it alone (`reuseport_attach_prog` allocates one for an unhashed socket, 5.10 to
+            // 7.3: https://elixir.bootlin.com/linux/v6.12/source/net/core/sock_reuseport.c).
             if matches!(groups.get(&endpoint), Some(Ok(()))) || listener.has_stopped() {
                 continue;
             }

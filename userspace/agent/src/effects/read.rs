@@ -16,7 +16,8 @@ impl Executor {
             let at = found.iter().position(|(other, _)| other == slot);
             match (at, self.custody.get(slot)) {
                 (Some(at), Some(listener)) => {
-                    // The two ways to count must agree before "nothing" is believed.
+                    // "Nothing is pending" is believed only if TCP_INFO says the same of the queue:
+                    // the line may have been read before the last connection came.
                     if let Reading::Pending(pending) = found[at].1
                         && pending.is_empty()
                         && let Ok(queued @ 1..) = listener.accept_queue()
@@ -25,7 +26,7 @@ impl Executor {
                         found[at].1 = Reading::Pending(Pending { refcnt, queued });
                     }
                 }
-                // What was pending has moved or ended with the shutdown.
+                // What was pending on it was moved or reset when it was shut down.
                 (None, Some(listener)) if listener.has_stopped() => {
                     found.push((*slot, Reading::Stopped));
                 }

@@ -23,23 +23,24 @@ use super::{
 use crate::backoff::Backoff;
 
 /// How long a process has to live for its death to be no failure to start it.
-const LIVES: Duration = Duration::from_secs(10);
+const LIVES_AT_LEAST: Duration = Duration::from_secs(10);
 /// How soon a process that has ended can be asked how.
 const REAPED_WITHIN: Duration = Duration::from_secs(1);
 /// Time between two tries to send what the process's socket has no room for.
-const AGAIN: Duration = Duration::from_millis(10);
+const RESEND_PAUSE: Duration = Duration::from_millis(10);
 
 /// Characters of its reason why a connection has failed.
 const LONGEST_REASON: usize = 200;
 
-/// Keeps `known` true for as long as the agent runs.
+/// Has a process whenever one is wanted, and keeps `known` up to date, for as long as the agent
+/// runs.
 pub(super) async fn keep(
     path: PathBuf,
     wanted: Arc<Notify>,
     mut unsent: mpsc::UnboundedReceiver<Handoff>,
     known: watch::Sender<Known>,
 ) {
-    let mut next = found(&path).await.map(|connected| (connected, None));
+    let mut next = find_earlier(&path).await.map(|connected| (connected, None));
     let mut backoff = Backoff::default();
     // What could not be sent to the process before.
     let mut waiting = Vec::new();
@@ -48,21 +49,21 @@ pub(super) async fn keep(
             Some(process) => process,
             None => {
                 if waiting.is_empty() {
-                    forget(&wanted).await;
+                    clear_request(&wanted).await;
                     select! {
                         () = wanted.notified() => {}
                         Some(handoff) = unsent.recv() => waiting.push(handoff),
                     }
                 }
-                started(&path, &mut backoff).await
+                start_with_retries(&path, &mut backoff).await
             }
         };
         let since = Instant::now();
         let to = Arc::new(connected);
         known.send_modify(|known| known.to = Some(Arc::clone(&to)));
         let end = select! {
-            end = listen(&to, &known) => end,
-            never = send(&to, &mut waiting, &mut unsent) => match never {},
+            end = read_reports(&to, &known) => end,
+            never = send_waiting(&to, &mut waiting, &mut unsent) => match never {},
         };
         let (pid, carried) = (to.pid, carried(&to, &known));
         known.send_modify(Known::ended);
@@ -83,7 +84,7 @@ pub(super) async fn keep(
                  started when one is needed"
             ),
         }
-        if since.elapsed() >= LIVES {
+        if since.elapsed() >= LIVES_AT_LEAST {
             backoff.succeeded();
         } else {
             sleep(backoff.failed()).await;
@@ -91,8 +92,9 @@ pub(super) async fn keep(
     }
 }
 
-/// Forgets who asked for a process while one was being started; who needs another asks again.
-async fn forget(wanted: &Notify) {
+/// Forgets that a process was asked for while one was being started: whoever needs another one
+/// asks when it has seen that this one is gone.
+async fn clear_request(wanted: &Notify) {
     select! {
         biased;
         () = wanted.notified() => {}
@@ -101,7 +103,7 @@ async fn forget(wanted: &Notify) {
 }
 
 /// The process that an earlier agent has started, if there is one.
-async fn found(path: &Path) -> Option<Connected> {
+async fn find_earlier(path: &Path) -> Option<Connected> {
     match process::find(path).await {
         Ok(connected) => {
             tracing::info!(
@@ -122,7 +124,7 @@ async fn found(path: &Path) -> Option<Connected> {
 }
 
 /// Starts a process, however often that has to be tried.
-async fn started(path: &Path, backoff: &mut Backoff) -> (Connected, Option<Child>) {
+async fn start_with_retries(path: &Path, backoff: &mut Backoff) -> (Connected, Option<Child>) {
     let mut said = None;
     loop {
         match process::start(path).await {
@@ -147,7 +149,7 @@ async fn started(path: &Path, backoff: &mut Backoff) -> (Connected, Option<Child
 
 /// Reads what a process reports until it has ended. Strangers talk to that process: what it says
 /// is bounded.
-async fn listen(to: &Connected, known: &watch::Sender<Known>) -> io::Result<()> {
+async fn read_reports(to: &Connected, known: &watch::Sender<Known>) -> io::Result<()> {
     let mut failures = 0;
     while let Some((report, _)) = to.line.receive::<Report>().await? {
         match report {
@@ -171,7 +173,7 @@ async fn listen(to: &Connected, known: &watch::Sender<Known>) -> io::Result<()> 
 }
 
 /// Sends what could not be sent when it was accepted.
-async fn send(
+async fn send_waiting(
     to: &Connected,
     waiting: &mut Vec<Handoff>,
     unsent: &mut mpsc::UnboundedReceiver<Handoff>,
@@ -188,7 +190,7 @@ async fn send(
         if waiting.is_empty() {
             waiting.push(more.await);
         } else {
-            sleep(AGAIN).await;
+            sleep(RESEND_PAUSE).await;
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::{
 use super::Connected;
 use crate::limits;
 
-/// Agents that may wait to be greeted: there is one at a time.
+/// Agents whose connection the process has not accepted yet: there is one at a time.
 const BACKLOG: i32 = 8;
 
 /// The program that runs here: that of an agent whose file has been replaced is still its own.
@@ -49,7 +49,7 @@ pub(super) enum NoProcess {
         /// What it said on standard error.
         said: String,
     },
-    /// It did not begin, or not greet, in time.
+    /// It did not begin, or did not say hello, in time.
     #[error("it has said nothing for {} s", limits::PATIENCE.as_secs())]
     Silent,
 }
@@ -115,7 +115,9 @@ fn listen(path: &Path) -> io::Result<OwnedFd> {
         _ => {}
     }
     let socket = Line::socket()?;
-    // Its name is made with the socket's own mode (`unix_bind_bsd`): nobody else can be faster.
+    // The name in the file system gets the mode that the socket has (`unix_bind_bsd`, 5.10 to 7.3:
+    // https://elixir.bootlin.com/linux/v6.12/source/net/unix/af_unix.c): at no
+    // moment may others connect.
     fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     socket.bind(&SockAddr::unix(path)?)?;
     socket.listen(BACKLOG)?;

@@ -59,9 +59,14 @@ impl Scene {
     }
 
     /// What an agent finds that comes after another, and what it does first.
+    ///
+    /// Where a table is published, a grace period is waited for, as
+    /// `an_earlier_agents_publication_has_its_grace_period` shows; here it is left out.
     pub(super) fn recovered(published: Option<Table>, left: &[Left]) -> (Self, Vec<Effect>) {
-        let (service, effects) =
+        let (service, mut effects) =
             Service::recovered(Rules::default(), published, left, Moment(START));
+        let barrier = effects.iter().position(|effect| *effect == Effect::Barrier);
+        barrier.map(|at| effects.remove(at));
         let mut scene = Self::of(service);
         scene.take_wakes(&effects);
         (scene, effects)

@@ -84,12 +84,17 @@ fn a_generation_that_drains_or_stands_by_succeeds_if_no_other_is_ready() {
 
 #[test]
 fn a_generation_that_has_drained_succeeds_nobody() {
-    // Its servers have been told to close.
+    // Its servers have been told to close: nobody waits for them, and the hold begins.
     let mut scene = Scene::v2_is_ready();
     scene.run(flip("v2"));
     assert_eq!(
         scene.on(died(B)),
-        [note(1, listener(WEB, 20, 2)), record(2, Happened::Died)]
+        [
+            note(1, listener(WEB, 20, 2)),
+            record(2, Happened::Died),
+            held(WEB),
+            wake(START + 30_000),
+        ]
     );
 }
 

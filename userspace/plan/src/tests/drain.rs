@@ -102,15 +102,23 @@ fn nothing_pending_does_not_count_if_the_program_could_not_be_attached() {
     scene.after(2);
     scene.on(readings(&[(0, pending(0, 0))]));
     let result = Err(WHY.into());
-    assert_eq!(scene.on(Input::Attached { join: None, result }), []);
+    assert_eq!(
+        scene.on(Input::Attached { join: None, result }),
+        [wake(START + 2 + 100)]
+    );
     // Tried again, but not at once.
     assert_eq!(
         scene.on(readings(&[(0, pending(0, 0))])),
-        [wake(START + 2 + 2)]
+        [wake(START + 2 + 3)]
     );
     assert_eq!(
-        scene.after(2),
-        [attach_again(), crate::Effect::Barrier, read(&[0])]
+        scene.after(3),
+        [
+            attach_again(),
+            crate::Effect::Barrier,
+            read(&[0]),
+            wake(START + 2 + 100),
+        ]
     );
 }
 

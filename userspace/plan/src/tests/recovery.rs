@@ -47,6 +47,15 @@ pub(super) fn v2() -> Note {
 }
 
 #[test]
+fn an_earlier_agents_publication_has_its_grace_period() {
+    // It may have died between the two.
+    let rules = crate::Rules::default();
+    let all = [living(0, v1())];
+    let (_, effects) = crate::Service::recovered(rules, v1_table(), &all, crate::Moment(START));
+    assert_eq!(effects[..2], [fetch(0, A), Effect::Barrier]);
+}
+
+#[test]
 fn what_works_goes_on_working_and_a_duplicate_is_taken_from_who_lives() {
     let (scene, effects) = Scene::recovered(v1_table(), &[living(0, v1())]);
     assert_eq!(effects, [fetch(0, A), wake(START + 1_000)]);

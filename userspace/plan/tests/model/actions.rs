@@ -1,6 +1,6 @@
 //! What can happen next.
 
-use synflip_plan::{Asker, Departure, Effect, FlipRequest, Input, Phase, Target};
+use synflip_plan::{Asker, Departure, Effect, FlipRequest, Input, Phase, Service, Target};
 
 use crate::{
     agent::{Mood, takes_time},
@@ -23,6 +23,7 @@ pub(crate) enum Action {
     GiveBack(usize, usize),
     Arrive(usize),
     Finish(usize),
+    Poll(usize),
     Sleep,
     // All of the above have to happen in the end; what follows need not.
     Start(usize),
@@ -63,6 +64,9 @@ impl World {
         let socks = 0..self.socks.len();
         if let Some(action) = socks.filter_map(|sock| self.progress(sock)).next() {
             return Some(action);
+        }
+        if let Some(sock) = self.readable(scope) {
+            return Some(Action::Poll(sock));
         }
         self.wake.map(|_| Action::Sleep)
     }
@@ -134,7 +138,12 @@ impl World {
         if takes_time || closes {
             self.clients(scope, &mut add);
         }
-        if takes_time {
+        // At leisure, what has happened is heard of before anything else happens.
+        let at_leisure = head.is_none() && !self.reports.is_empty();
+        if at_leisure && !scope.flights {
+            add(Action::Deliver);
+        } else if takes_time && !self.machine.as_ref().is_some_and(Service::is_over) {
+            // Whoever comes when the service is over comes to another.
             self.servers(scope, &mut add);
             if !self.reports.is_empty() {
                 add(Action::Deliver);
@@ -289,6 +298,10 @@ impl World {
                 self.calm(sock);
                 Ok(())
             }
+            Action::Poll(sock) => {
+                self.seen(scope, scope.socks[sock].endpoint);
+                Ok(())
+            }
             Action::Sleep => self.sleep(scope),
             Action::Start(process) => {
                 self.start(scope, process);
@@ -301,17 +314,21 @@ impl World {
             Action::Flip(to, keep) => self.ask_flip(scope, to, keep),
             Action::Retire(generation, force) => {
                 self.budget.retires -= 1;
-                if force {
-                    self.forced |= 1 << generation;
-                }
-                let by = self.request();
-                let generation = name(generation);
                 let retire = Input::Retire {
-                    by,
-                    generation,
+                    by: self.request(),
+                    generation: name(generation),
                     force,
                 };
-                self.tell(scope, retire)
+                self.tell(scope, retire)?;
+                let machine = self.machine.as_ref();
+                let mut generations = machine.into_iter().flat_map(|m| m.generations());
+                let name = name(generation);
+                if !generations.any(|g| g.name == name && g.phase != Phase::Drained) {
+                    self.retired |= 1 << generation;
+                    self.forced |= u8::from(force) << generation;
+                    self.watch_holders(scope);
+                }
+                Ok(())
             }
             Action::KillAgent => self.die(scope),
             Action::Steal(endpoint) => {
@@ -353,7 +370,8 @@ impl World {
             by,
             target,
             if_epoch: None,
-            drain_ms: 10_000,
+            // Shorter than two looks at a drain.
+            drain_ms: 80,
             keep,
         };
         self.tell(scope, Input::Flip(request))

@@ -36,7 +36,7 @@ impl World {
         let Some(machine) = &mut self.machine else {
             return Ok(());
         };
-        let effects = machine.on(input, NOW);
+        let effects = machine.on(crate::planted::told(scope, input), NOW);
         self.take(scope, effects)
     }
 
@@ -133,7 +133,7 @@ impl World {
             Effect::Lend { slot, to } => {
                 let process = process_of(to);
                 let is_there = self.procs[process].life == Life::Alive
-                    && self.procs[process].link == Link::Joined;
+                    && self.procs[process].link != Link::Off;
                 if let Some(sock) = self.custody.get(&slot.0).filter(|_| is_there) {
                     self.socks[*sock].lent |= 1 << process;
                 }
@@ -235,7 +235,9 @@ impl World {
         let needed = |other: &usize| *other != sock && self.socks[*other].procs & members != 0;
         if last && bucket.first() == Some(&sock) && bucket.iter().any(needed) {
             let forced = self.forced & 1 << scope.generation_of(sock) != 0;
-            if !forced {
+            // Those that were retired are nobody to protect once the hold is over.
+            let given_up = self.unheld[endpoint].is_some();
+            if !forced && !given_up {
                 return Err(format!(
                     "listener {sock}, the first of its bucket, was closed while others listen"
                 ));
@@ -287,6 +289,11 @@ impl World {
 
     fn told(&mut self, scope: &Scope, to: ProcessId, event: Event) -> Result<(), Broken> {
         let process = process_of(to);
+        if !scope.procs[process].talks {
+            return Err(format!(
+                "process {process} is told {event:?} and cannot hear it"
+            ));
+        }
         if self.procs[process].life != Life::Alive || self.procs[process].link == Link::Off {
             return Ok(());
         }
@@ -299,6 +306,7 @@ impl World {
         }
         if matches!(event, Event::Drained | Event::Retired) {
             self.procs[process].told = true;
+            self.watch_holders(scope);
         }
         Ok(())
     }
@@ -351,8 +359,15 @@ impl World {
         }
         self.slots = kept_slots;
         for (at, process) in scope.procs.iter().enumerate() {
-            let known = left.iter().any(|l| l.note.process == Some(followed(at)));
-            if !process.talks && known {
+            let mut its = process.socks.iter().filter(|sock| self.socks[**sock].open);
+            let known = its.all(|sock| {
+                let mut left = left.iter();
+                left.any(|left| {
+                    left.note.cookie == cookie(*sock) && left.note.process == Some(followed(at))
+                })
+            });
+            // Whoever had one adopted while the agent died tries again.
+            if !process.talks && known && self.procs[at].member {
                 self.procs[at].link = Link::Joined;
                 self.procs[at].said = self.procs[at].ready;
             }

@@ -107,7 +107,7 @@ pub(crate) fn scope(items: &[Item]) -> Scope {
         budget,
         newest_first: has(Item::Kept),
         store: has(Item::AgentDiesWithStore),
-        flights: items.len() == 1,
+        flights: items.len() == 1 && !several,
         keep: has(Item::Kept),
         force: has(Item::Kept),
         hold: 3_000,

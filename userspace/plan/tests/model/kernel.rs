@@ -1,10 +1,10 @@
 //! The kernel's side: which listener a SYN goes to, and what a close does.
 
-use synflip_plan::{Departure, Pending, Reading};
+use synflip_plan::{Departure, Input, Pending, Reading, Service};
 
 use crate::{
     scope::Scope,
-    world::{Broken, Life, World},
+    world::{Broken, Life, Link, NOW, SOON, World},
 };
 
 /// Where a SYN can go.
@@ -117,6 +117,8 @@ impl World {
         let moved = match to {
             Some(Goes::To { sock: to, .. }) if moves => {
                 self.socks[to].queued += before.queued;
+                // Whatever may be lost may be lost where it is moved to.
+                self.socks[to].wild |= self.unheld[endpoint].is_some();
                 before.queued
             }
             _ => 0,
@@ -144,6 +146,8 @@ impl World {
             || strangers && self.unheld[endpoint].is_some()
             // The program cannot keep connections from coming to it while it is being closed.
             || before.wild && (before.queued == 0 || !self.program[endpoint])
+            || before.wild && self.steered_to(endpoint).is_empty()
+            || before.wild && self.is_news_of_strangers()
             || before.wild && self.unheld[endpoint].is_some();
         if excused {
             return Ok(());
@@ -153,6 +157,24 @@ impl World {
              {} queued",
             before.flight, before.half, before.queued
         ))
+    }
+
+    /// Whether the agent has yet to hear that the program was off a group.
+    fn is_news_of_strangers(&self) -> bool {
+        let mut news = self.reports.iter();
+        news.any(|report| matches!(report, Input::Strangers { .. }))
+    }
+
+    /// A listener that came to have something queued past the program when nobody looked: the
+    /// agent polls what nobody serves, and sees that it has become readable.
+    pub(crate) fn readable(&self, scope: &Scope) -> Option<usize> {
+        let looks = self.wake.is_some_and(|at| at - NOW <= SOON);
+        (0..self.socks.len()).find(|sock| {
+            let listener = &self.socks[*sock];
+            let nobodys = listener.procs == 0 && listener.lent == 0 && self.in_custody(*sock);
+            let served = self.is_accepted_at(scope, scope.socks[*sock].endpoint);
+            listener.queued > 0 && listener.wild && nobodys && served && !looks
+        })
     }
 
     /// What `/proc` shows of a listener.
@@ -177,7 +199,12 @@ impl World {
     /// Keeps account of since when nobody has held a listener at each endpoint.
     pub(crate) fn watch_holders(&mut self, scope: &Scope) {
         let processes = self.procs.iter().enumerate();
-        let members = processes.filter(|(_, process)| process.member);
+        // Whoever has been told to close, or is of a generation that was retired, is nobody to wait
+        // for.
+        let members = processes.filter(|(at, process)| {
+            let generation = scope.procs[*at].generation;
+            process.member && !process.told && self.retired & 1 << generation == 0
+        });
         let members = members.fold(0, |all, (at, _)| all | 1 << at);
         for endpoint in 0..2 {
             let its = |sock: &usize| scope.socks[*sock].endpoint == endpoint;
@@ -200,10 +227,15 @@ impl World {
         how: Departure,
     ) -> Result<(), Broken> {
         let bit = 1 << process;
+        let id = crate::world::followed(process);
+        let is_followed = |machine: &Service| machine.processes().contains_key(&id);
+        let is_known =
+            self.procs[process].link != Link::Off || self.machine.as_ref().is_none_or(is_followed);
         for sock in &mut self.socks {
             if sock.procs & bit != 0 {
                 sock.procs &= !bit;
-                if sock.procs == 0 {
+                // Of those that this agent does not know nobody hears.
+                if is_known {
                     sock.left = Some(how);
                 }
             }

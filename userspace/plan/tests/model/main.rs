@@ -3,6 +3,9 @@
 //! Around the real [`synflip_plan::Service`] stand a small kernel, servers, systemd, operators and
 //! clients. What the machine wants done is carried out one effect at a time, and the agent may die
 //! between any two.
+//!
+//! `cargo test -p synflip-plan --test model -- --nocapture` prints how many states each search has
+//! visited; one that says that there are more was cut off, and is not exhaustive.
 
 mod actions;
 mod agent;
@@ -11,6 +14,7 @@ mod items;
 mod kernel;
 mod planted;
 mod properties;
+mod random;
 mod scope;
 mod search;
 mod servers;
@@ -19,39 +23,120 @@ mod world;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::{
+        sync::{
+            Mutex,
+            atomic::{AtomicU64, AtomicUsize, Ordering},
+        },
+        thread,
+        time::Instant,
+    };
 
-    use crate::{items, search::Search};
+    use crate::{
+        items, planted, random,
+        search::{Extent, Search},
+    };
 
+    /// Most states of one search: whoever adds an item sees here that it has become too dear.
+    const MOST: usize = 2_000_000;
+    /// Random steps.
+    const STEPS: usize = 10_000_000;
+
+    fn number(name: &str, otherwise: usize) -> usize {
+        let text = std::env::var(name).ok();
+        text.and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+    }
+
+    /// `MODEL_ITEMS` chooses searches by a part of their names.
     #[test]
     fn each_item_and_each_pair() {
-        let most = std::env::var("MOST")
-            .ok()
-            .and_then(|most| most.parse().ok())
-            .unwrap_or(2_000_000);
-        let only = std::env::var("ITEMS").unwrap_or_default();
-        for items in items::searches() {
-            let name = format!("{items:?}");
-            if !only.is_empty() && !name.contains(&only) {
-                continue;
-            }
-            let scope = items::scope(&items);
-            let begin = Instant::now();
-            let mut search = Search::new(&scope, items::started(&scope), most);
-            match search.run() {
-                Ok(states) => println!("{states:8} states in {:?}: {name}", begin.elapsed()),
-                Err(found) => {
-                    println!(
-                        "{:8} FAILED states in {:?}: {name}: {}",
-                        0,
-                        begin.elapsed(),
-                        found.what
-                    );
-                    if !only.is_empty() {
-                        panic!("{}", found.trace);
+        let only = std::env::var("MODEL_ITEMS").unwrap_or_default();
+        let most = number("MODEL_STATES", MOST);
+        let searches = items::searches();
+        let (next, all) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let failures = Mutex::new(Vec::new());
+        let worker = || {
+            while let Some(items) = searches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let name = format!("{items:?}");
+                if !name.contains(&only) {
+                    continue;
+                }
+                let scope = items::scope(items);
+                let begin = Instant::now();
+                let mut search = Search::new(&scope, items::started(&scope), most);
+                match search.run() {
+                    Ok(extent) => {
+                        let (states, note) = match extent {
+                            Extent::All(states) => (states, ""),
+                            Extent::First(states) => (states, ", and there are more"),
+                        };
+                        all.fetch_add(states, Ordering::Relaxed);
+                        println!(
+                            "{states:9} states in {:5.1?}: {name}{note}",
+                            begin.elapsed()
+                        );
+                    }
+                    Err(found) => {
+                        println!("FAILED {name}: {}", found.what);
+                        let mut failures = failures.lock().expect("no other has panicked");
+                        failures.push(format!("{name}: {}\n{}", found.what, found.trace));
                     }
                 }
             }
+        };
+        thread::scope(|scope| {
+            scope.spawn(worker);
+            scope.spawn(worker);
+        });
+        println!("{:9} states in all", all.into_inner());
+        let failures = failures.into_inner().expect("none has panicked");
+        assert!(failures.is_empty(), "{}", failures[0]);
+    }
+
+    #[test]
+    fn each_planted_mistake_is_found() {
+        for (mistake, items) in planted::ALL {
+            let mut scope = items::scope(items);
+            scope.mistake = Some(mistake);
+            let mut search = Search::new(&scope, items::started(&scope), MOST);
+            match search.run() {
+                Ok(extent) => panic!("{mistake:?} is not found: {extent:?}"),
+                Err(found) => {
+                    let steps = found.trace.lines().filter(|line| line.starts_with("- "));
+                    println!("{mistake:?}, after {} steps: {}", steps.count(), found.what);
+                }
+            }
         }
+    }
+
+    /// `MODEL_STEPS` and `MODEL_SEED` choose how many steps, and from where.
+    #[test]
+    fn all_items_together() {
+        let steps = number("MODEL_STEPS", STEPS);
+        let seed = AtomicU64::new(number("MODEL_SEED", 1) as u64);
+        let taken = AtomicUsize::new(0);
+        let failure = Mutex::new(None);
+        let worker = || {
+            while taken.load(Ordering::Relaxed) < steps {
+                match random::walk(seed.fetch_add(1, Ordering::Relaxed)) {
+                    Ok(more) => {
+                        taken.fetch_add(more, Ordering::Relaxed);
+                    }
+                    Err(found) => {
+                        taken.fetch_add(steps, Ordering::Relaxed);
+                        *failure.lock().expect("no other has panicked") = Some(found);
+                    }
+                }
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(worker);
+            scope.spawn(worker);
+        });
+        let failure = failure.into_inner().expect("none has panicked");
+        if let Some(found) = failure {
+            panic!("{}\n{}", found.what, found.trace);
+        }
+        println!("{} random steps", taken.into_inner());
     }
 }

@@ -7,11 +7,8 @@ use synflip_types::Name;
 
 use crate::{
     scope::Scope,
-    world::{Broken, Life, Link, NOW, World, followed},
+    world::{Broken, Life, Link, NOW, SOON, World, followed},
 };
-
-/// Longest time that a request may wait until somebody is found for it, in milliseconds.
-const SOON: u64 = 1_000;
 
 impl World {
     /// What must hold while no effect is outstanding.
@@ -54,7 +51,14 @@ impl World {
             return Err(format!("no table names anybody at endpoint {endpoint}"));
         }
         // One who has yet to come back to this agent accepts all the same.
-        match steered.iter().find(|sock| self.acceptors(**sock) == 0) {
+        let nobody = |sock: &&usize| {
+            // Of several that share a listener, the one who comes back first to a new agent may
+            // be taken for the one that was ready.
+            let sharers = scope.procs.iter().filter(|p| p.socks.contains(sock));
+            let is_shared = sharers.count() > 1 && self.socks[**sock].procs != 0;
+            self.acceptors(**sock) == 0 && !is_shared
+        };
+        match steered.iter().find(nobody) {
             Some(sock) => Err(format!(
                 "connections go to listener {sock}, where nobody accepts, while somebody could"
             )),
@@ -72,7 +76,8 @@ impl World {
             let its = scope.socks[sock].endpoint == endpoint;
             // The server that holds it may become ready yet, or is about to close it.
             let served = listener.procs != 0 || listener.lent != 0;
-            if its && listener.queued > 0 && !served && !soon {
+            let polled = self.readable(scope) == Some(sock);
+            if its && listener.queued > 0 && !served && !soon && !polled {
                 return Err(format!(
                     "a request is stranded on listener {sock} while somebody could accept it"
                 ));

@@ -31,6 +31,15 @@ pub(crate) struct Search<'a> {
     most: usize,
 }
 
+/// How much of a scope has been searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Each state of it.
+    All(usize),
+    /// The nearest ones: there are too many.
+    First(usize),
+}
+
 /// What was found.
 pub(crate) struct Found {
     pub(crate) what: String,
@@ -51,7 +60,7 @@ impl<'a> Search<'a> {
     }
 
     /// Searches; returns how many states there are.
-    pub(crate) fn run(&mut self) -> Result<usize, Found> {
+    pub(crate) fn run(&mut self) -> Result<Extent, Found> {
         let first = self.first.fingerprint();
         self.nodes.insert(
             first,
@@ -67,17 +76,15 @@ impl<'a> Search<'a> {
             for (print, world) in layer {
                 self.expand(print, &world, &mut next)?;
                 if self.nodes.len() > self.most {
-                    return Err(Found {
-                        what: format!("more than {} states: not exhaustive", self.most),
-                        trace: String::new(),
-                    });
+                    // What has been seen is sound; where all of it comes to rest is not known.
+                    return Ok(Extent::First(self.nodes.len()));
                 }
             }
             layer = next;
         }
         self.all_come_to_rest()?;
         self.no_crash_matters()?;
-        Ok(self.nodes.len())
+        Ok(Extent::All(self.nodes.len()))
     }
 
     fn expand(

@@ -92,6 +92,8 @@ impl World {
                 }
                 for sock in &scope.procs[process].socks {
                     self.socks[*sock].exposed |= !self.in_custody(*sock);
+                    // Whatever is on its way to it comes to somebody who was refused.
+                    self.socks[*sock].wild = true;
                 }
                 self.leaves(scope, process, Departure::Died)
             }
@@ -119,8 +121,9 @@ impl World {
         if self.machine.is_some() {
             self.reports.push_back(Input::Left { process: id, how });
         }
+        let result = self.let_go(scope, process, how);
         self.procs[process].link = Link::Off;
-        self.let_go(scope, process, how)
+        result
     }
 
     /// A borrower has found nothing queued.

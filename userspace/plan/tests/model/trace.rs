@@ -20,16 +20,37 @@ pub(crate) fn of(scope: &Scope, first: &World, path: &[usize], last: Option<Acti
         step(&mut text, scope, &mut world, action);
         return text;
     }
+    rest(&mut text, scope, &mut world);
+    text
+}
+
+fn rest(text: &mut String, scope: &Scope, world: &mut World) {
     text.push_str("from here on nothing more goes wrong:\n");
-    for _ in 0..30 {
+    for _ in 0..40 {
         let Some(action) = world.fair(scope) else {
             text.push_str("at rest\n");
-            break;
+            if std::env::var_os("MODEL_DEBUG").is_some() {
+                let _infallible = writeln!(text, "{:#?}", world.machine);
+            }
+            return;
         };
-        if !step(&mut text, scope, &mut world, action) {
-            break;
+        if !step(text, scope, world, action) {
+            return;
         }
     }
+}
+
+/// The steps from a state on.
+pub(crate) fn of_actions(scope: &Scope, first: &World, path: &[Action]) -> String {
+    let mut text = String::new();
+    let mut world = first.clone();
+    show(&mut text, &world);
+    for action in path {
+        if !step(&mut text, scope, &mut world, *action) {
+            return text;
+        }
+    }
+    rest(&mut text, scope, &mut world);
     text
 }
 

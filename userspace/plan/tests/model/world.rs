@@ -10,10 +10,13 @@ use synflip_plan::{
 };
 use synflip_types::{Cookie, Endpoint, Name, RequestId};
 
-use crate::{fingerprint::Fingerprint, scope::Scope};
+use crate::{fingerprint::Fingerprint, planted::Mistake, scope::Scope};
 
 /// What the clock shows. It never moves: when time passes, all else is set back.
 pub(crate) const NOW: Moment = Moment(1_000_000_000);
+
+/// Longest time that a request may wait until somebody is found for it, in milliseconds.
+pub(crate) const SOON: u64 = 1_000;
 
 /// A broken property, in words.
 pub(crate) type Broken = String;
@@ -48,6 +51,8 @@ pub(crate) struct World {
     pub(crate) unheld: [Option<u64>; 2],
     /// Generations that an operator has retired by force.
     pub(crate) forced: u8,
+    /// Generations that an operator has retired at all: they are no way back.
+    pub(crate) retired: u8,
     /// Whether the kernel has refused a table since the agent last was idle.
     pub(crate) refused: bool,
 }
@@ -68,9 +73,9 @@ pub(crate) struct Sock {
     pub(crate) half: u8,
     pub(crate) queued: u8,
     /// The processes that it belongs to and that have it open.
-    pub(crate) procs: u8,
+    pub(crate) procs: u16,
     /// The processes that have been lent it and have it open.
-    pub(crate) lent: u8,
+    pub(crate) lent: u16,
     /// Whether systemd keeps a descriptor.
     pub(crate) store: bool,
     /// Whether no agent has been able to take a descriptor yet since nobody but its processes had
@@ -142,7 +147,7 @@ pub(crate) fn rules(scope: &Scope) -> Rules {
         returns: 4,
         hold: scope.hold,
         migrates: scope.migrates,
-        tombstones: true,
+        tombstones: scope.mistake != Some(Mistake::NoTombstone),
         generations: 8,
         slots: 64,
         drain: pace(50),
@@ -219,6 +224,7 @@ impl World {
             budget: scope.budget,
             unheld: [None; 2],
             forced: 0,
+            retired: 0,
             refused: false,
         }
     }
@@ -239,7 +245,7 @@ impl World {
     }
 
     /// The processes that accept from a listener of their own.
-    pub(crate) fn acceptors(&self, sock: usize) -> u8 {
+    pub(crate) fn acceptors(&self, sock: usize) -> u16 {
         let mut all = 0;
         for (at, process) in self.procs.iter().enumerate() {
             if process.ready && process.life == Life::Alive && !process.told {
@@ -252,12 +258,15 @@ impl World {
     /// Whether somebody whom the agent knows accepts at an endpoint.
     pub(crate) fn is_accepted_at(&self, scope: &Scope, endpoint: usize) -> bool {
         (0..self.socks.len()).any(|sock| {
-            scope.socks[sock].endpoint == endpoint && self.known(self.acceptors(sock)) != 0
+            let retired = self.retired & 1 << scope.generation_of(sock).min(7) != 0;
+            scope.socks[sock].endpoint == endpoint
+                && !retired
+                && self.known(self.acceptors(sock)) != 0
         })
     }
 
     /// The processes that this agent has registered.
-    pub(crate) fn members(&self) -> u8 {
+    pub(crate) fn members(&self) -> u16 {
         let mut all = 0;
         for (at, process) in self.procs.iter().enumerate() {
             if process.link == Link::Joined {
@@ -268,7 +277,7 @@ impl World {
     }
 
     /// Those of some processes that the agent has answered and who have said that they are ready.
-    pub(crate) fn known(&self, processes: u8) -> u8 {
+    pub(crate) fn known(&self, processes: u16) -> u16 {
         let mut all = 0;
         for (at, process) in self.procs.iter().enumerate() {
             if process.link == Link::Joined && process.said {

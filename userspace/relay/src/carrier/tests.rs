@@ -15,7 +15,7 @@ use super::*;
 fn an_agent_is_told_what_is_carried_and_the_next_one_too() {
     with_process(2, |path| async move {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let agent = Agent::greeted(&path, 2).await;
+        let agent = Agent::connected(&path, 2).await;
         assert_eq!(agent.state().await, (2, Counts::default()));
         let mut client = agent.order(&listener);
         client.write_all(b"123").unwrap();
@@ -24,7 +24,7 @@ fn an_agent_is_told_what_is_carried_and_the_next_one_too() {
         assert_eq!(agent.until(is_open).await.0, 2);
         drop(agent);
 
-        let next = Agent::greeted(&path, 2).await;
+        let next = Agent::connected(&path, 2).await;
         let (may_send, counts) = next.state().await;
         assert_eq!((may_send, counts.open, counts.to_server), (1, 1, 3));
         let other = next.order(&listener);
@@ -42,7 +42,7 @@ fn an_agent_is_told_what_is_carried_and_the_next_one_too() {
 fn what_a_dead_agent_has_sent_is_carried() {
     with_process(100, |path| async move {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let agent = Agent::greeted(&path, 100).await;
+        let agent = Agent::connected(&path, 100).await;
         let mut clients: Vec<_> = (0..20).map(|_| agent.order(&listener)).collect();
         // Not even the process's first report has been read.
         drop(agent);
@@ -52,7 +52,7 @@ fn what_a_dead_agent_has_sent_is_carried() {
                 server.write_all(b"here").unwrap();
             }
         });
-        let next = Agent::greeted(&path, 100).await;
+        let next = Agent::connected(&path, 100).await;
         next.until(|_, counts| counts.total == 20 && counts.to_client == 80)
             .await;
         server.join().unwrap();
@@ -66,7 +66,7 @@ fn what_a_dead_agent_has_sent_is_carried() {
 fn nonsense_and_failures_end_no_conversation() {
     with_process(100, |path| async move {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let agent = Agent::greeted(&path, 100).await;
+        let agent = Agent::connected(&path, 100).await;
         agent.0.send(&"no order", &[]).unwrap();
         let service = "web".parse().unwrap();
         agent.0.send(&Order::Carry { service }, &[]).unwrap();
@@ -85,7 +85,7 @@ fn nonsense_and_failures_end_no_conversation() {
 struct Agent(Line);
 
 impl Agent {
-    async fn greeted(path: &Path, places: u64) -> Self {
+    async fn connected(path: &Path, places: u64) -> Self {
         let line = Line::connect(path).unwrap();
         let hello: Hello = line.receive().await.unwrap().unwrap().0;
         assert_eq!((hello.version, hello.places), (VERSION, places));
