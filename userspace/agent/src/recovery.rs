@@ -268,3 +268,18 @@ fn open_listeners(
     }
     Ok(open)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_left_is_not_one_that_nothing_is_known_of() {
+        let address = "127.0.0.1:80".parse().expect("an address");
+        let mut member = Member::registered(1, 0, address);
+        let mut processes = Processes::default();
+        assert!(processes.find(&member).is_some());
+        member.later[Member::FLAGS] |= Member::LEFT;
+        assert_eq!(processes.find(&member), None);
+    }
+}

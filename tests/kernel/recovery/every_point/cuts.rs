@@ -8,7 +8,7 @@ use synflip_plan::EffectKind;
 use super::settings::Setting;
 
 /// A death in a setting.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Cut {
     pub(crate) setting: Setting,
     pub(crate) die_at: DieAt,
@@ -20,7 +20,8 @@ type Pair = (Option<Point>, Option<Point>);
 
 impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |point: Option<Point>| point.map_or("-".into(), |point| point.to_string());
+        let name =
+            |point: Option<Point>| point.map_or_else(|| "-".into(), |point| point.to_string());
         let (after, before) = (name(self.between.0), name(self.between.1));
         let Self {
             setting, die_at, ..
@@ -29,15 +30,13 @@ impl fmt::Display for Cut {
     }
 }
 
-/// A death between each two points that follow each other anywhere, and one at each point; then
-/// between those that do so in each setting, as far as there may be more.
-pub(crate) fn for_each_pair(windows: &[(Setting, &[DieAt])], at_most: usize) -> Vec<Cut> {
-    let all = all(windows);
-    let mut cuts = Vec::new();
-    choose(&all, &mut cuts, |cut| cut.die_at.point);
-    choose(&all, &mut cuts, |cut| cut.between);
+/// A death at each point, and one between each two that follow each other anywhere; then between
+/// those that do so in each setting, as far as there may be more.
+pub(crate) fn for_each_pair(all: &[Cut], at_most: usize) -> Vec<Cut> {
+    let mut cuts = for_each_point(all);
+    choose(all, &mut cuts, |cut| cut.between);
     let needed = cuts.len();
-    choose(&all, &mut cuts, |cut| (cut.setting, cut.between));
+    choose(all, &mut cuts, |cut| (cut.setting, cut.between));
     let mut more = cuts.split_off(needed);
     // Some of each setting.
     let mut counts = [0; Setting::ALL.len()];
@@ -51,43 +50,32 @@ pub(crate) fn for_each_pair(windows: &[(Setting, &[DieAt])], at_most: usize) -> 
     cuts
 }
 
-/// A death at each point that is reached anywhere.
-pub(crate) fn for_each_point(windows: &[(Setting, &[DieAt])]) -> Vec<Cut> {
+/// A death at each point.
+pub(crate) fn for_each_point(all: &[Cut]) -> Vec<Cut> {
     let mut cuts = Vec::new();
-    choose(&all(windows), &mut cuts, |cut| cut.die_at.point);
+    choose(all, &mut cuts, |cut| cut.die_at.point);
     cuts
 }
 
-/// Adds the first of each kind that is not there; of those for which there is a choice, one of a
-/// pair that is not there either.
+/// Adds the first of each kind that is not there; if there is a choice, the first between two
+/// points between which there is none yet.
 fn choose<K: Eq + Hash>(all: &[Cut], cuts: &mut Vec<Cut>, kind: impl Fn(&Cut) -> K) {
     let mut kinds: HashSet<K> = cuts.iter().map(&kind).collect();
     let mut pairs: HashSet<Pair> = cuts.iter().map(|cut| cut.between).collect();
-    let (new, others): (Vec<&Cut>, Vec<&Cut>) = all.iter().partition(|cut| {
-        let is_new = !pairs.contains(&cut.between) && !kinds.contains(&kind(cut));
-        if is_new {
-            pairs.insert(cut.between);
+    for cut in all {
+        if !kinds.contains(&kind(cut)) && pairs.insert(cut.between) {
             kinds.insert(kind(cut));
+            cuts.push(*cut);
         }
-        is_new
-    });
-    let others = others.into_iter().filter(|cut| kinds.insert(kind(cut)));
-    let chosen: Vec<Cut> = new
-        .into_iter()
-        .chain(others.collect::<Vec<_>>())
-        .copied()
-        .collect();
-    cuts.extend(chosen);
-}
-
-fn all(windows: &[(Setting, &[DieAt])]) -> Vec<Cut> {
-    let cuts = windows.iter().flat_map(|(s, w)| all_in(*s, w));
-    cuts.collect()
+    }
+    cuts.extend(all.iter().filter(|cut| kinds.insert(kind(cut))));
 }
 
 /// Between two effects there are two ways to die: after the one, before the other. In the middle
 /// of one there is none but at the points that it has.
-fn all_in(setting: Setting, window: &[DieAt]) -> Vec<Cut> {
+///
+/// `window` has all that was reached, in its order.
+pub(crate) fn all(setting: Setting, window: &[DieAt]) -> Vec<Cut> {
     let (written, worked): (Vec<DieAt>, Vec<DieAt>) =
         window.iter().partition(|die_at| is_elsewhere(die_at.point));
     let point = |at: Option<usize>| at.and_then(|at| worked.get(at)).map(|at| at.point);

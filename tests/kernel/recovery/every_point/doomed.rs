@@ -28,6 +28,9 @@ pub(crate) const SOME: u64 = 10;
 /// each time.
 const QUIET: Duration = Duration::from_millis(300);
 
+/// After so long, a death that was due does not come any more.
+const LONG: Duration = Duration::from_secs(10);
+
 /// What has come of a setting.
 #[derive(Debug)]
 pub(crate) struct Played {
@@ -35,6 +38,8 @@ pub(crate) struct Played {
     pub(crate) rest: Rest,
     /// The deaths that were possible, in their order; none of an agent that did die.
     pub(crate) window: Vec<DieAt>,
+    /// Whether it has died, but not where it was to.
+    pub(crate) missed: bool,
 }
 
 /// What is held: to be compared with what is where nobody has died.
@@ -59,15 +64,29 @@ pub(crate) struct Doomed {
     /// Where it may die from.
     from: usize,
     window: Vec<DieAt>,
+    missed: bool,
+    /// What it is started with besides.
+    args: &'static [&'static str],
+    /// Whether nobody tells the generations that they are to end.
+    adopts: bool,
 }
 
 impl Doomed {
     /// Starts the agent, which dies where it is told to.
     pub(crate) fn new(stored: bool, die_at: Option<DieAt>) -> Result<Self> {
+        Self::with(&[], stored, die_at)
+    }
+
+    /// The same with more arguments of the agent.
+    pub(crate) fn with(
+        args: &'static [&'static str],
+        stored: bool,
+        die_at: Option<DieAt>,
+    ) -> Result<Self> {
         let store = Arc::new(Store::new()?);
         let dies = die_at.map(doom);
-        let args: Vec<&str> = dies.iter().map(String::as_str).collect();
-        let mut setup = Setup::new().agent_args(&args).agent_traced();
+        let all: Vec<&str> = args.iter().copied().chain(dies.as_deref()).collect();
+        let mut setup = Setup::new().agent_args(&all).agent_traced();
         if stored {
             setup = setup.store(&store);
         }
@@ -79,6 +98,9 @@ impl Doomed {
             begin: 0,
             from: 0,
             window: Vec::new(),
+            missed: false,
+            args,
+            adopts: false,
         })
     }
 
@@ -90,6 +112,14 @@ impl Doomed {
             ..self.fixture.spec(self.generations, 2)
         };
         self.fixture.start(&spec.args(args))
+    }
+
+    /// Starts a server that links nothing as the next generation.
+    pub(crate) fn adopted(&mut self, args: &[&str]) -> Result<Generation> {
+        self.generations += 1;
+        self.adopts = true;
+        let spec = self.fixture.spec(self.generations, 2);
+        self.fixture.adopted(&spec.args(args))
     }
 
     /// Starts the first generation and waits until it works.
@@ -133,12 +163,36 @@ impl Doomed {
             self.window = deaths(&reached[self.begin..to])?.split_off(self.from - self.begin);
             return Ok(());
         }
-        self.fixture.agent.wait_death(SOON)?;
+        self.missed |= !self.has_died_in_time()?;
+        self.fixture.agent.kill(Signal::KILL)?;
         if let Some(load) = load {
             load.more(SOME).context("without an agent")?;
         }
+        self.restart()
+    }
+
+    /// Starts the agent again, and it does not die any more.
+    pub(crate) fn restart(&mut self) -> Result<()> {
         let netns = &self.fixture.net.server;
-        self.fixture.agent.restart_with(netns, &[])
+        self.fixture.agent.restart_with(netns, self.args)
+    }
+
+    /// Waits until it has died, or has had nothing to do for long.
+    fn has_died_in_time(&mut self) -> Result<bool> {
+        let (mut last, mut since) = (0, Instant::now());
+        let agent = &mut self.fixture.agent;
+        let waited = wait::until("the agent dies, or has nothing to do", SOON, || {
+            let now = agent.reached().len();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            agent.has_ended() || since.elapsed() >= LONG
+        });
+        waited.with_context(|| agent.log())?;
+        if !agent.has_ended() {
+            return Ok(false);
+        }
+        agent.wait_death(SOON).map(|()| true)
     }
 
     /// Has the agent die of a restart, if it is to die, and starts it once more.
@@ -186,6 +240,9 @@ impl Doomed {
         load.more(SOME).context("before the last flip")?;
         self.flip(&name)?;
         for old in before {
+            if self.adopts {
+                old.signal(Signal::TERM)?;
+            }
             self.ends(old)?;
         }
         load.more(SOME).context("after the last flip")?;
@@ -195,9 +252,11 @@ impl Doomed {
             service.generations.len() == 1 && works(service, &name)
         })?;
         self.fixture.agent.check_counters()?;
-        let rest = self.take_stock(last)?;
-        let window = self.window;
-        Ok(Played { rest, window })
+        Ok(Played {
+            rest: self.take_stock(last)?,
+            window: self.window,
+            missed: self.missed,
+        })
     }
 
     /// Counts what is held, ends the last generation, and counts again.

@@ -1,13 +1,16 @@
 //! What is going on when the agent dies.
 
+use std::net::TcpStream;
+
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use synflip_agent::DieAt;
 use synflip_bed::{
     fixture::{find, works},
     network::answers,
+    wait::SOON,
 };
-use synflip_wire::Phase;
+use synflip_wire::{Phase, ServiceStatus};
 
 use super::doomed::{Doomed, Played, SOME, trickle};
 
@@ -22,6 +25,8 @@ pub(crate) enum Setting {
     Flip,
     /// The same, and systemd keeps what the agent holds.
     StoredFlip,
+    /// A flip whose drain waits for what is queued.
+    Drain,
     /// A flip back, whose old generation leaves a tombstone.
     Back,
     /// A generation that has never worked is retired, under load.
@@ -29,6 +34,8 @@ pub(crate) enum Setting {
     /// The working generation is killed with connections in its queues; systemd keeps what the
     /// agent holds, which nobody else does then.
     Death,
+    /// The same of a generation that was adopted, as its successor is, which is lent nothing.
+    Relay,
     /// An agent comes back and finds a service, under load.
     Return,
     /// The last generation leaves.
@@ -36,16 +43,20 @@ pub(crate) enum Setting {
 }
 
 impl Setting {
+    /// All of them. What one of them leads to is tried there, rather than in those that come
+    /// after it: first come those in which there is most to be lost.
     pub(crate) const ALL: &[Self] = &[
-        Self::Founding,
-        Self::Joining,
         Self::Flip,
-        Self::StoredFlip,
-        Self::Back,
-        Self::Retiring,
+        Self::Drain,
         Self::Death,
+        Self::Relay,
+        Self::Back,
+        Self::Joining,
         Self::Return,
+        Self::StoredFlip,
+        Self::Retiring,
         Self::End,
+        Self::Founding,
     ];
 
     /// Plays it with an agent that dies and is started again, or without anything of the kind;
@@ -56,9 +67,11 @@ impl Setting {
             Self::Joining => joining(die_at),
             Self::Flip => flip(die_at, false),
             Self::StoredFlip => flip(die_at, true),
+            Self::Drain => drain(die_at),
             Self::Back => back(die_at),
             Self::Retiring => retiring(die_at),
             Self::Death => death(die_at),
+            Self::Relay => relay(die_at),
             Self::Return => comeback(die_at),
             Self::End => end(die_at),
         }
@@ -101,6 +114,28 @@ fn flip(die_at: Option<DieAt>, stored: bool) -> Result<Played> {
     doomed.flip("gen2")?;
     doomed.ends(first)?;
     doomed.finish(Some(load), vec![second])
+}
+
+fn drain(die_at: Option<DieAt>) -> Result<Played> {
+    let mut doomed = Doomed::new(false, die_at)?;
+    let first = doomed.first(&["--stop-accepting"])?;
+    let second = doomed.start(&[])?;
+    let waiting = doomed.fixture.net.clients(10)?;
+    doomed.may_die()?;
+    let flip = ["flip", "--to", "gen2", "--no-wait"];
+    doomed.fixture.agent.cli(&flip)?;
+    // An agent that lives has looked at the queues before it shows what is in them.
+    doomed.fixture.agent.cli(&["status"])?;
+    first.signal(Signal::USR1)?;
+    ensure!(
+        answers(waiting)? == [1; 10],
+        "not all by those who had them"
+    );
+    doomed.death(None)?;
+    doomed.fixture.wait_back(&["gen2"])?;
+    doomed.flip("gen2")?;
+    doomed.ends(first)?;
+    doomed.finish(None, vec![second])
 }
 
 fn back(die_at: Option<DieAt>) -> Result<Played> {
@@ -157,6 +192,29 @@ fn death(die_at: Option<DieAt>) -> Result<Played> {
     ensure!(answers(waiting)? == [2; 30], "not all by the successor");
     load.more(SOME)?;
     doomed.finish(Some(load), vec![second])
+}
+
+fn relay(die_at: Option<DieAt>) -> Result<Played> {
+    let mut doomed = Doomed::with(&["--no-migration"], true, die_at)?;
+    let first = doomed.adopted(&["--stop-accepting"])?;
+    doomed.fixture.wait_works("gen1")?;
+    let second = doomed.adopted(&[])?;
+    let waiting = doomed.fixture.net.clients(10)?;
+    // Has the process that relays outlive the agent.
+    let address = doomed.fixture.net.address;
+    let idle = || TcpStream::connect_timeout(&address, SOON);
+    let idle = doomed.fixture.net.client.run(idle)?;
+    doomed.may_die()?;
+    first.kill()?;
+    doomed.death(None)?;
+    ensure!(answers(waiting)? == [2; 10], "not all by the successor");
+    let carries = |service: &ServiceStatus| service.relayed.open == 1;
+    doomed.fixture.until("one is relayed", carries)?;
+    // An agent that has started that process has a descriptor more than one that has found it.
+    doomed.restart()?;
+    doomed.fixture.until("it still is", carries)?;
+    drop(idle);
+    doomed.finish(None, vec![second])
 }
 
 fn comeback(die_at: Option<DieAt>) -> Result<Played> {
