@@ -19,7 +19,7 @@ use super::bench::{Bench, any, connect, listener, local, variant};
 #[test]
 fn all_is_as_it_was_and_goes_on() -> Result<()> {
     let old = Old::new()?;
-    let before = old.outcomes.clone();
+    let before = old.outcomes;
     let (bench, at) = old.carry_over()?;
     let Bench {
         steering,

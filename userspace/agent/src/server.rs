@@ -109,6 +109,10 @@ fn how(ended: Result<Result<(), AgentError>, tokio::task::JoinError>) -> String 
 
 /// Has a panic, wherever it is, end the process: an agent of which a part has died is worse than
 /// none, since steering goes on without it, and what systemd keeps is for the next one.
+#[expect(
+    clippy::exit,
+    reason = "a process of which a part has panicked is to end"
+)]
 fn end_at_panic() {
     let say = panic::take_hook();
     panic::set_hook(Box::new(move |info| {

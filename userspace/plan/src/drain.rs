@@ -77,6 +77,8 @@ impl Drain {
 
     /// The same, told the time by a clock that shows `by` less.
     pub(crate) fn set_back(&mut self, by: u64) {
+        // It is for people only: how long a drain has taken decides nothing.
+        self.since = Moment(0);
         if let Some(waiter) = &mut self.waiter {
             waiter.deadline = waiter.deadline.set_back(by);
         }

@@ -80,6 +80,9 @@ pub struct Place {
     pub strangers: bool,
 }
 
+/// A moment that does not come.
+const NEVER: Moment = Moment(u64::MAX);
+
 /// A service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Service {
@@ -264,6 +267,16 @@ impl Service {
             let longest = Moment((now - Moment(0)).saturating_sub(self.rules.hold));
             let since = &mut place.unserved_since;
             *since = since.map(|since| since.max(longest).set_back(by));
+        }
+        for process in self.processes.values_mut() {
+            let until = &mut process.expected_until;
+            *until = until.map(|until| {
+                if until == NEVER {
+                    NEVER
+                } else {
+                    until.set_back(by)
+                }
+            });
         }
         self.woken = self.woken.map(|at| at.max(now).set_back(by));
     }

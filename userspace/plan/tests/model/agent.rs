@@ -149,7 +149,8 @@ impl World {
             Effect::Close { slot, .. } => return self.close_custody(scope, slot),
             Effect::Answer { to, answer } => return self.answered(scope, to, &answer),
             Effect::Tell { to, event } => return self.told(scope, to, event),
-            Effect::Wake { at } => self.wake = Some(at),
+            // What is due at the end of time is never due.
+            Effect::Wake { at } => self.wake = Some(at).filter(|at| *at != Moment(u64::MAX)),
             Effect::End => {
                 self.slots.clear();
                 self.table = None;
