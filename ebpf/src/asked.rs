@@ -60,7 +60,7 @@ fn load<T: Copy>(ctx: &SkReuseportContext, from: Header, offset: u32) -> Option<
     let length = size_of::<T>() as u32;
     let failed = match from {
         Header::Network => {
-            let start = BPF_HDR_START_NET as u32;
+            let start = BPF_HDR_START_NET;
             // SAFETY: `ctx` is the context this program was called with, `into` has room for
             // `length` bytes.
             unsafe { bpf_skb_load_bytes_relative(ctx, offset, into, length, start) }
