@@ -40,6 +40,7 @@ impl DrainRecord {
         for (slot, reading) in readings {
             if let Some((_, steps)) = self.listeners.get_mut(slot)
                 && *reading != Reading::Unknown
+                && !steps.is_closed
             {
                 steps.push(DrainStep {
                     after_ms,
@@ -53,6 +54,9 @@ impl DrainRecord {
     /// A listener has been closed: nothing is pending where nothing is.
     pub(crate) fn closed(&mut self, slot: Slot) {
         self.add(&[(slot, Reading::Gone)]);
+        if let Some((_, steps)) = self.listeners.get_mut(&slot) {
+            steps.is_closed = true;
+        }
     }
 
     /// What is pending on all listeners together, by their last readings.
@@ -107,6 +111,8 @@ struct Steps {
     kept: Vec<DrainStep>,
     /// Since when nothing is pending.
     empty_after_ms: Option<u64>,
+    /// Whether it is closed: what is read of its slot from here on is another one's.
+    is_closed: bool,
 }
 
 impl Steps {

@@ -1,7 +1,10 @@
 //! One service in the registry: its machine, the thread that carries its effects out, and what is
 //! said of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use synflip_plan::{Answer, Effect, EffectKind, Event, Input, Moment, ProcessId};
 use synflip_types::{GenerationId, RequestId};
@@ -24,6 +27,8 @@ pub(crate) struct Service {
     pub(crate) worker: Worker,
     /// When the machine is to be told that time has passed.
     pub(crate) wake: Option<Instant>,
+    /// The generations that there were before the last fact.
+    names: BTreeMap<GenerationId, Name>,
     /// The drains that somebody waits for.
     records: Vec<DrainRecord>,
     /// How long the last publication took.
@@ -45,6 +50,7 @@ impl Service {
             timeline: Timeline::default(),
             worker,
             wake: None,
+            names: BTreeMap::new(),
             records: Vec::new(),
             commit: Duration::ZERO,
             started,
@@ -59,8 +65,18 @@ impl Service {
                 .iter_mut()
                 .for_each(|record| record.add(readings));
         }
+        self.learn_names();
         let effects = self.machine.on(input, self.moment());
         self.carry_out(effects, peers)
+    }
+
+    /// Remembers the names of the generations that there are, for what is said of one that this
+    /// fact is the end of.
+    fn learn_names(&mut self) {
+        let generations = self.machine.generations().iter();
+        self.names = generations
+            .map(|generation| (generation.id, generation.name.clone()))
+            .collect();
     }
 
     /// The kernel follows the table that was to be published.
@@ -202,7 +218,10 @@ impl Service {
 
     pub(crate) fn generation_name(&self, id: GenerationId) -> Name {
         let generation = self.machine.generation(id);
-        generation.map_or_else(|| self.name.clone(), |generation| generation.name.clone())
+        let name = generation.map(|generation| &generation.name);
+        name.or_else(|| self.names.get(&id))
+            .unwrap_or(&self.name)
+            .clone()
     }
 
     pub(crate) fn moment(&self) -> Moment {
