@@ -117,12 +117,6 @@ impl Service {
         } else {
             Link::Adopted
         };
-        // Before the process is known: whoever holds nothing is forgotten with a tombstone.
-        for (_, cookie) in &listeners {
-            if self.slot_of(*cookie).is_none() {
-                self.leave_old_slot(*cookie);
-            }
-        }
         self.processes.insert(
             by.process,
             Process {
@@ -134,6 +128,11 @@ impl Service {
         );
         // As long as this is in `joins`, neither the process nor the generation is removed.
         self.joins.insert(by.process, joining.clone());
+        for (_, cookie) in &listeners {
+            if self.slot_of(*cookie).is_none() {
+                self.leave_old_slot(*cookie);
+            }
+        }
         let mut free = free.into_iter();
         for (address, cookie) in listeners {
             if let Some(slot) = self.slot_of(cookie) {
