@@ -51,6 +51,9 @@ pub(crate) enum Task {
         listeners: Vec<Custody>,
         netns: OwnedFd,
     },
+    /// All that follows from a registration has been given: descriptors that it has not put in place
+    /// were refused, and are closed. Kept, they would go on listening when their server has ended.
+    Placed,
     /// A process that an earlier agent knew lives: its descriptors can be taken.
     Followed {
         process: ProcessId,
@@ -240,9 +243,9 @@ impl Executor {
             } => {
                 self.open_tables(&netns);
                 self.processes.insert(process, identity);
-                // Descriptors that an earlier registration has left here were refused: they are closed.
                 self.incoming = listeners;
             }
+            Task::Placed => self.incoming.clear(),
             Task::Followed {
                 process,
                 identity,

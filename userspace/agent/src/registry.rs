@@ -77,6 +77,15 @@ pub(crate) enum Report {
     Ended,
 }
 
+/// Closes descriptors that nobody has asked for where blocking harms nobody: how long it takes is
+/// up to whoever has sent them (SO_LINGER, a file of a user's file system).
+fn close_elsewhere(fds: Vec<OwnedFd>) -> Vec<OwnedFd> {
+    if !fds.is_empty() {
+        drop(tokio::task::spawn_blocking(move || drop(fds)));
+    }
+    Vec::new()
+}
+
 /// All state of the agent.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -190,6 +199,8 @@ impl Registry {
                 fds,
                 turn,
             } => {
+                let registers = matches!(request, Request::Register(_) | Request::Adopt(_));
+                let fds = if registers { fds } else { close_elsewhere(fds) };
                 if let Err(refusal) = self.request(by, request, fds, turn)? {
                     tracing::debug!(code = ?refusal.code, "refused: {refusal}");
                     self.peers.answer(by, Reply::Refused(refusal));

@@ -165,6 +165,8 @@ impl Registry {
             .map(|listener| (listener.group.clone(), listener.cookie))
             .collect();
         if let Err(error) = self.host.admit(&name, uid, &groups) {
+            // To close the last descriptor of a listener ends what is queued on it: not here.
+            drop(tokio::task::spawn_blocking(move || drop(listeners)));
             return Ok(Err(not_admitted(&error)));
         }
         if !self.services.contains_key(&name)
@@ -213,6 +215,9 @@ impl Registry {
             });
         }
         self.tell_machine(&name, input)?;
+        if let Some(service) = self.services.get(&name) {
+            service.worker.give(Task::Placed);
+        }
         self.name_generation(&name, process);
         Ok(Ok(()))
     }
