@@ -9,6 +9,7 @@ pub(crate) const OPEN: &[&str] = &[
     "A5",
     "A8",
     "A9",
+    "A10",
     "A11",
     "A12",
     "A13a",
