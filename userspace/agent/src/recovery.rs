@@ -13,7 +13,7 @@ use synflip_abi::{MAX_ENDPOINTS, Member, MemberState};
 use synflip_bpf::{
     BpfError, CarriedOver, Found, Publisher, Steering, carry_over, leftovers, remove_pins, services,
 };
-use synflip_plan::{Left, Note, NoteState, ProcessId, Rules, Table};
+use synflip_plan::{Inherited, Note, NoteState, ProcessId, Rules, Table};
 use synflip_types::{Cookie, Endpoint, EndpointId, Epoch, GenerationId, Name, Slot};
 
 use crate::{
@@ -112,7 +112,7 @@ impl Registry {
             };
             let process = processes.find(member);
             if let Some(note) = note(member, process) {
-                left.push(Left {
+                left.push(Inherited {
                     slot: *slot,
                     note,
                     lives: process.is_some_and(|process| processes.lives(process)),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use synflip_types::{Cookie, EndpointId, Slot};
+use synflip_types::{EndpointId, GenerationId, Slot};
 
 use crate::{Departure, Effect, Happened, Listener, Moment, Phase, ProcessId, Role, Service};
 
@@ -60,19 +60,6 @@ impl Service {
                     .values()
                     .any(|listener| listener.holders.contains_key(id))
         });
-    }
-
-    /// A process has found nothing queued any more on what it was lent.
-    pub(crate) fn emptied(&mut self, process: ProcessId, cookies: &[Cookie], now: Moment) {
-        for (slot, listener) in &mut self.listeners {
-            if cookies.contains(&listener.cookie) && listener.lent.remove(&process) {
-                // A look that has begun before may show what has been accepted since.
-                self.looking
-                    .iter_mut()
-                    .for_each(|look| look.leave_out(*slot));
-            }
-        }
-        self.closing_soon(now);
     }
 
     /// Holds the listeners of endpoints that nobody accepts at, until the hold is over.
@@ -151,5 +138,31 @@ impl Service {
         for slot in gone {
             self.close(slot, 0);
         }
+    }
+
+    /// Takes out a generation that has no listeners left, unless the kernel follows it or its
+    /// drain is not over.
+    pub(crate) fn forget_if_empty(&mut self, id: GenerationId) {
+        let drains = self.drains.iter().any(|drain| drain.generation == id);
+        let joins = self.joins.values().any(|join| join.generation == id);
+        let in_use = self.working == Some(id) || self.flipping_to() == Some(id);
+        if in_use || drains || joins || !self.slots_of(id).is_empty() {
+            return;
+        }
+        self.generations.retain(|generation| generation.id != id);
+        if self.previous == Some(id) {
+            self.previous = None;
+        }
+    }
+
+    /// Drops the numbers of endpoints that nothing refers to any more.
+    pub(crate) fn forget_places(&mut self) {
+        let changing = self.change.as_ref().map(|change| &change.table);
+        let tables: Vec<_> = self.published.iter().chain(changing).collect();
+        let listeners = &self.listeners;
+        self.places.retain(|id, _| {
+            listeners.values().any(|listener| listener.endpoint == *id)
+                || tables.iter().any(|table| !table.slots(id.0).is_empty())
+        });
     }
 }

@@ -23,21 +23,21 @@
 //! | who dies | what happens to what is pending on its listeners | to new connections | where |
 //! | --- | --- | --- | --- |
 //! | nobody: a flip | the old generation goes on accepting until nothing is pending, and only then is told to close | go to the new generation | `flip`, `drain` |
-//! | a process of the working generation | is lent to its siblings, who accept from the dead one's listener as from their own | go to the siblings: a table without it is published | `leave`, `flip`, `closing` |
-//! | the last process of the working generation | is lent to the generation that succeeds | go to the newest other generation that is ready, drains or stands by | `flip` (`successor`), `closing` |
+//! | a process of the working generation | is lent to its siblings, who accept from the dead one's listener as from their own | go to the siblings: a table without it is published | `leave`, `publication`, `lend` |
+//! | the last process of the working generation | is lent to the generation that succeeds | go to the newest other generation that is ready, drains or stands by | `publication` (`successor`), `lend` |
 //! | the same, and there is no other | waits, for [`Rules::hold`] at most, for whoever registers; then it is reset | wait in the same listener: it stays in the table | `leave` (`hold`) |
-//! | a process of a generation that drains or stands by | is lent to the working generation; the drain ends when it is accepted | never came to it | `closing`, `drain` |
-//! | whoever a listener was lent to | is lent to the others who accept at the address | as before | `leave`, `closing` |
-//! | a process that is not ready, or while it registers | there is nothing, if the program was in place; otherwise as above | never came to it | `join`, `closing` |
+//! | a process of a generation that drains or stands by | is lent to the working generation; the drain ends when it is accepted | never came to it | `lend`, `drain` |
+//! | whoever a listener was lent to | is lent to the others who accept at the address | as before | `leave`, `lend` |
+//! | a process that is not ready, or while it registers | there is nothing, if the program was in place; otherwise as above | never came to it | `join`, `joined`, `closing` |
 //! | the agent | stays: the servers have their descriptors, and accept | go where they did: the groups hold the program and the program its maps | `recover` |
 //! | the agent and a server together | stays if systemd has kept the agent's duplicate; otherwise the last descriptor is closed with the server | go to the other listeners in the table; if there is none, wherever the kernel's hash says | `recover` |
 //!
 //! Servers that were adopted cannot be lent anything. What a dead one leaves is moved by the
 //! kernel when the agent closes the last descriptor, where it can ([`Rules::migrates`]), or else
-//! carried by a relay (`closing`).
+//! carried by a relay (`lend`).
 //!
 //! A listener is closed only when no process holds it, no table names it, nobody has been lent it
-//! and nothing is pending on it; and the first of each hash bucket not even then (`closing` says
+//! and nothing is pending on it; and the first of each hash bucket not even then (`bucket` says
 //! why). Two things close it whatever is pending, and count what is lost: `retire --force`, and the
 //! end of the hold, which comes at once where the last server has closed on purpose, or where
 //! somebody who is not registered listens too.
@@ -55,6 +55,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bucket;
 mod closing;
 mod drain;
 mod effect;
@@ -64,24 +65,37 @@ mod generation;
 mod host;
 mod input;
 mod join;
+mod joined;
 mod leave;
+mod lend;
+mod look;
+mod notes;
 mod pending;
+mod publication;
 mod recover;
+mod retire;
+mod rules;
 mod service;
 mod table;
 #[cfg(test)]
 mod tests;
 mod time;
+mod told;
+mod view;
+mod wake;
 
-pub use effect::{Answer, DrainEnd, Effect, EffectKind, Event, Flip, Happened, Note, NoteState};
+pub use effect::{Effect, EffectKind};
 pub use error::PlanError;
 pub use generation::{Generation, Link, Listener, Phase, Process, Ready, Role};
 pub use host::{Admission, Group, Host, HostError, Quotas};
 pub use input::{
     Asker, Departure, FlipRequest, Input, Join, NotPublished, ProcessId, Reading, Target,
 };
+pub use notes::{Note, NoteState};
 pub use pending::Pending;
-pub use recover::Left;
-pub use service::{Place, Rules, Service};
+pub use recover::Inherited;
+pub use rules::Rules;
+pub use service::{Place, Service};
 pub use table::Table;
 pub use time::{Moment, Pace};
+pub use told::{Answer, DrainEnd, Event, Flip, Happened};

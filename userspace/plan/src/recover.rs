@@ -13,7 +13,7 @@ use crate::{
 
 /// A listener as the earlier agent has noted it, and which is still open.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Left {
+pub struct Inherited {
     /// Its slot.
     pub slot: Slot,
     /// The note. Its process is none if it has certainly ended.
@@ -34,7 +34,7 @@ impl Service {
     pub fn recovered(
         rules: Rules,
         published: Option<Table>,
-        left: &[Left],
+        left: &[Inherited],
         now: Moment,
     ) -> (Self, Vec<Effect>) {
         let mut service = Self::new(rules);
@@ -65,8 +65,8 @@ impl Service {
         (service, effects)
     }
 
-    fn take_over(&mut self, left: &Left, now: Moment) {
-        let Left {
+    fn take_over(&mut self, left: &Inherited, now: Moment) {
+        let Inherited {
             slot,
             note,
             lives,
@@ -209,8 +209,8 @@ impl Service {
     }
 
     /// Takes custody of what lives, and goes on with what drains.
-    fn resume(&mut self, left: &[Left], now: Moment) {
-        for Left {
+    fn resume(&mut self, left: &[Inherited], now: Moment) {
+        for Inherited {
             slot,
             lives,
             kept,

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use synflip_types::{GenerationId, Slot};
 
 use super::inputs::{Flips, attached, flip, join, pending, ready};
-use crate::{Effect, Input, Left, Moment, Phase, ProcessId, Reading, Rules, Service, Table};
+use crate::{Effect, Inherited, Input, Moment, Phase, ProcessId, Reading, Rules, Service, Table};
 
 pub(super) const A: ProcessId = ProcessId(1);
 pub(super) const B: ProcessId = ProcessId(2);
@@ -62,7 +62,7 @@ impl Scene {
     ///
     /// Where a table is published, a grace period is waited for, as
     /// `an_earlier_agents_publication_has_its_grace_period` shows; here it is left out.
-    pub(super) fn recovered(published: Option<Table>, left: &[Left]) -> (Self, Vec<Effect>) {
+    pub(super) fn recovered(published: Option<Table>, left: &[Inherited]) -> (Self, Vec<Effect>) {
         let (service, mut effects) =
             Service::recovered(Rules::default(), published, left, Moment(START));
         let barrier = effects.iter().position(|effect| *effect == Effect::Barrier);

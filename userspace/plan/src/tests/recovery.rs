@@ -3,11 +3,11 @@
 use synflip_types::{Epoch, Slot};
 
 use super::{build::*, effects::*, inputs::*};
-use crate::{Effect, Event, Happened, Left, Link, Note, Phase, Reading, Table};
+use crate::{Effect, Event, Happened, Inherited, Link, Note, Phase, Reading, Table};
 
 /// A listener that is open; its process, if it has one, may live and will come back.
-pub(super) fn left(slot: u32, note: Note) -> Left {
-    Left {
+pub(super) fn left(slot: u32, note: Note) -> Inherited {
+    Inherited {
         slot: Slot(slot),
         note,
         lives: false,
@@ -16,16 +16,16 @@ pub(super) fn left(slot: u32, note: Note) -> Left {
 }
 
 /// Its process is known to live.
-pub(super) fn living(slot: u32, note: Note) -> Left {
-    Left {
+pub(super) fn living(slot: u32, note: Note) -> Inherited {
+    Inherited {
         lives: true,
         ..left(slot, note)
     }
 }
 
 /// systemd has kept a duplicate.
-pub(super) fn stored(left: Left) -> Left {
-    Left { kept: true, ..left }
+pub(super) fn stored(left: Inherited) -> Inherited {
+    Inherited { kept: true, ..left }
 }
 
 pub(super) fn v1_table() -> Option<Table> {

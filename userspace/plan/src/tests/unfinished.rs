@@ -116,8 +116,8 @@ fn a_drain_away_from_an_adopted_process_ends_after_a_restart() {
 
 #[test]
 fn a_tombstone_that_systemd_has_kept_is_one_still() {
-    let grave = listener(WEB, 10, 1).tombstone();
-    let all = [stored(left(0, grave)), stored(living(1, v2()))];
+    let tombstone = listener(WEB, 10, 1).tombstone();
+    let all = [stored(left(0, tombstone)), stored(living(1, v2()))];
     let (mut scene, effects) = Scene::recovered(v2_table(), &all);
     assert_eq!(
         scene.carry_out(effects),
@@ -134,8 +134,8 @@ fn a_tombstone_that_systemd_has_kept_is_one_still() {
 
 #[test]
 fn a_tombstone_that_is_not_in_custody_is_left_to_who_holds_it() {
-    let grave = listener(WEB, 10, 1).tombstone();
-    let all = [left(0, grave), stored(living(1, v2()))];
+    let tombstone = listener(WEB, 10, 1).tombstone();
+    let all = [left(0, tombstone), stored(living(1, v2()))];
     let (mut scene, effects) = Scene::recovered(v2_table(), &all);
     assert_eq!(
         effects,
@@ -147,8 +147,8 @@ fn a_tombstone_that_is_not_in_custody_is_left_to_who_holds_it() {
 
 #[test]
 fn a_tombstone_is_closed_when_the_last_listener_beside_it_turns_out_to_be_gone() {
-    let grave = listener(WEB, 10, 1).tombstone();
-    let all = [stored(left(0, grave)), left(1, v2())];
+    let tombstone = listener(WEB, 10, 1).tombstone();
+    let all = [stored(left(0, tombstone)), left(1, v2())];
     let (mut scene, effects) = Scene::recovered(v2_table(), &all);
     scene.carry_out(effects);
     scene.shows(1, Reading::Gone);

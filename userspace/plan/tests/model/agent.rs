@@ -1,7 +1,7 @@
 //! The agent's side: how effects are carried out, what they report, and what a restart finds.
 
 use synflip_plan::{
-    Answer, DrainEnd, Effect, Event, Input, Left, Moment, NotPublished, NoteState, ProcessId,
+    Answer, DrainEnd, Effect, Event, Inherited, Input, Moment, NotPublished, NoteState, ProcessId,
     Service,
 };
 use synflip_types::Slot;
@@ -351,7 +351,7 @@ impl World {
             let alive = process.filter(|at| self.procs[*at].life == Life::Alive);
             let mut note = note.clone();
             note.process = alive.map(followed);
-            left.push(Left {
+            left.push(Inherited {
                 slot: Slot(*slot),
                 note,
                 lives: alive.is_some(),

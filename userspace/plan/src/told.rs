@@ -1,0 +1,149 @@
+//! What peers are told, and the timeline.
+
+use synflip_types::{EndpointId, Epoch, GenerationId, Name};
+
+use crate::PlanError;
+
+/// An answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// The listeners are registered for this generation.
+    Registered {
+        /// Its name.
+        generation: Name,
+    },
+    /// Done.
+    Done,
+    /// Refused or failed; nothing has changed.
+    Refused(PlanError),
+    /// A flip has committed.
+    Committed(Flip),
+    /// The drain that is waited for goes on.
+    Draining {
+        /// The generation that drains.
+        generation: GenerationId,
+    },
+    /// The wait is over.
+    DrainOver {
+        /// The generation that was drained; none if there was nobody to flip away from.
+        generation: Option<GenerationId>,
+        /// How it ended.
+        end: DrainEnd,
+    },
+}
+
+/// A change of the working generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flip {
+    /// The generation that was working.
+    pub from: Option<GenerationId>,
+    /// The one that will be.
+    pub to: GenerationId,
+    /// The count of flips once this one has committed.
+    pub epoch: Epoch,
+    /// Listeners that new connections go to.
+    pub listeners: usize,
+}
+
+/// How the wait for a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DrainEnd {
+    /// Nothing is pending; the old generation's servers are told to close.
+    Drained,
+    /// Nothing is pending; the old generation stays open for a rollback.
+    Standby,
+    /// Something is still pending. Nothing was closed, and the drain goes on.
+    DeadlinePassed,
+    /// The old generation works again, or was retired.
+    Superseded,
+}
+
+/// What a server is told about its generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// New connections come to it.
+    Working,
+    /// They go to another one now.
+    Draining,
+    /// Nothing is pending, nothing will come; it is kept for a rollback.
+    Standby,
+    /// Nothing is pending, nothing will come: close.
+    Drained,
+    /// Retired by an operator: close, whatever is pending.
+    Retired,
+}
+
+/// What is put into the log and the timeline.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Happened {
+    /// A process has registered listeners.
+    Registered {
+        /// How many.
+        listeners: usize,
+    },
+    /// A process has come back to its listeners.
+    Back {
+        /// How many.
+        listeners: usize,
+    },
+    /// It can be flipped to.
+    Ready,
+    /// A process has closed its listeners.
+    Closed,
+    /// A process has ended.
+    Died,
+    /// New connections go to it.
+    Working {
+        /// Since this flip.
+        epoch: Epoch,
+    },
+    /// Its table has changed.
+    Refreshed {
+        /// Listeners that it works with now.
+        listeners: usize,
+    },
+    /// New connections go to another one.
+    Draining {
+        /// Connections in accept queues at the commit.
+        queued: u64,
+        /// Handshakes that had begun.
+        half_open: u64,
+    },
+    /// Connections have come to a listener that no table names: the program was replaced or taken
+    /// away.
+    ProgramGone,
+    /// Nothing is pending on it.
+    Drained {
+        /// Whether it stays open for a rollback.
+        kept: bool,
+        /// Milliseconds after the commit, or after this agent took it up.
+        after_ms: u64,
+    },
+    /// A peer no longer waits for the drain.
+    DeadlinePassed {
+        /// Connections in accept queues.
+        queued: u64,
+        /// Handshakes that have begun.
+        half_open: u64,
+    },
+    /// An operator has retired it.
+    Retired {
+        /// Whatever was pending.
+        force: bool,
+    },
+    /// A table was not published.
+    NotPublished {
+        /// Why.
+        why: String,
+    },
+    /// Nobody accepts at an endpoint; its listeners are held open.
+    Held {
+        /// The endpoint.
+        endpoint: EndpointId,
+    },
+    /// Nobody came in time: its listeners are closed.
+    GivenUp {
+        /// The endpoint.
+        endpoint: EndpointId,
+    },
+}
