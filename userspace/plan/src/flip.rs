@@ -1,10 +1,11 @@
-//! Which generation works: flips, refreshes of its table, retirement.
+//! Flips: from the request to the table that is published, and what follows when the kernel has taken
+//! or refused it.
 
-use synflip_types::{EndpointId, Epoch, GenerationId};
+use synflip_types::{EndpointId, Epoch, GenerationId, Slot};
 
 use crate::{
-    Answer, Asker, DrainEnd, Event, Flip, FlipRequest, Generation, Happened, Moment, NoteState,
-    Phase, PlanError, Service, Table, Target,
+    Answer, Asker, DrainEnd, Effect, Event, Flip, FlipRequest, Generation, Happened, Moment,
+    NotPublished, NoteState, Phase, PlanError, Service, Table, Target,
     drain::{Check, Drain, Waiter},
 };
 
@@ -15,12 +16,12 @@ pub(crate) struct Change {
     /// The flip that it commits; none if only listeners of the working generation have changed.
     pub(crate) flip: Option<Flip>,
     /// Who asked for it; nobody if it follows from a death.
-    pub(crate) asked: Option<Asked>,
+    asked: Option<Asked>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Asked {
-    pub(crate) by: Asker,
+    by: Asker,
     drain_ms: u64,
     keep: bool,
 }
@@ -143,7 +144,7 @@ impl Service {
             .any(|listener| listener.generation == generation.id && listener.accepts())
     }
 
-    pub(crate) fn flipped(&mut self, flip: Flip, asked: Option<Asked>, now: Moment) {
+    fn flipped(&mut self, flip: Flip, asked: Option<Asked>, now: Moment) {
         let Flip {
             from, to, epoch, ..
         } = flip;
@@ -217,6 +218,116 @@ impl Service {
                     .find(|g| self.can_work(g) || g.phase == Phase::Working)
                     .ok_or(PlanError::NoneReady)
             }
+        }
+    }
+
+    pub(crate) fn publish(&mut self, table: Table, flip: Option<Flip>, asked: Option<Asked>) {
+        let slots = table.all_slots().map(Slot);
+        let cookie = |slot| self.listeners.get(&slot).map(|listener| listener.cookie);
+        let members = slots
+            .filter_map(|slot| Some((slot, cookie(slot)?)))
+            .collect();
+        self.put(Effect::Publish {
+            table: table.clone(),
+            members,
+        });
+        self.change = Some(Change { table, flip, asked });
+        // The new table sends connections to these: what is being read of them now ends no drain.
+        if let Some(mut look) = self.looking.take() {
+            look.drains.retain(|id, _| !self.is_mentioned(*id));
+            self.looking = Some(look);
+        }
+    }
+
+    /// The table with which a generation works.
+    pub(crate) fn table_of(&self, id: GenerationId, epoch: Epoch) -> Table {
+        let last = self.places.keys().next_back().map_or(0, |last| last.0 + 1);
+        let lists: Vec<Vec<u32>> = (0..last)
+            .map(|endpoint| self.table_slots(id, EndpointId(endpoint)))
+            .map(|slots| slots.into_iter().map(|slot| slot.0).collect())
+            .collect();
+        Table::new(lists.iter().map(Vec::as_slice)).of(id, epoch.0)
+    }
+
+    /// The listeners that an endpoint's connections go to while a generation works: its own; where
+    /// it has none that accepts, those of whoever accepts there; where nobody does, what they went
+    /// to before, so that they wait there for somebody to come.
+    fn table_slots(&self, id: GenerationId, endpoint: EndpointId) -> Vec<Slot> {
+        let own = self.accepting(id, endpoint);
+        if !own.is_empty() {
+            return own;
+        }
+        let others = self.generations.iter().rev().filter(|other| {
+            other.id != id && !matches!(other.phase, Phase::Registered | Phase::Drained)
+        });
+        let somebody = others
+            .map(|other| self.accepting(other.id, endpoint))
+            .find(|slots| !slots.is_empty());
+        somebody.unwrap_or_else(|| {
+            let given_up = self
+                .places
+                .get(&endpoint)
+                .is_none_or(|place| place.given_up);
+            let mut slots = self.published_slots(endpoint);
+            slots.retain(|slot| {
+                let listener = self.listeners.get(slot);
+                !given_up && listener.is_some_and(|listener| !listener.stopped)
+            });
+            slots
+        })
+    }
+
+    fn published_slots(&self, endpoint: EndpointId) -> Vec<Slot> {
+        let table = self.published.as_ref();
+        let slots = table
+            .map(|table| table.slots(endpoint.0))
+            .unwrap_or_default();
+        slots.iter().copied().map(Slot).collect()
+    }
+
+    /// The kernel has taken a table, or refused it.
+    pub(crate) fn published(&mut self, result: Result<(), NotPublished>, now: Moment) {
+        let Some(change) = self.change.take() else {
+            return;
+        };
+        match result {
+            Ok(()) => {
+                self.publish_retry.soon(now);
+                self.published = Some(change.table);
+                match change.flip {
+                    Some(flip) => self.flipped(flip, change.asked, now),
+                    None => self.refreshed(),
+                }
+                self.resume_drains(now);
+                // What came to a tombstone before there was a table to follow is on it by now.
+                self.relieved = true;
+            }
+            Err(NotPublished { gone, why }) => {
+                // No grace period has passed: the program is attached again before a drain can end.
+                self.drains
+                    .iter_mut()
+                    .for_each(|drain| drain.check = Check::Attach);
+                // The next table leaves out the listener that is gone: it is tried at once.
+                if let Some(slot) = gone {
+                    self.lose(slot);
+                    self.publish_retry.soon(now);
+                }
+                if let Some(asked) = change.asked {
+                    let error = PlanError::Kernel { why: why.clone() };
+                    self.refuse(asked.by, error);
+                }
+                let generation = change.flip.map(|flip| flip.to).or(self.working);
+                let what = Happened::NotPublished { why };
+                self.put(Effect::Record { generation, what });
+            }
+        }
+        self.closing_soon(now);
+    }
+
+    fn refreshed(&mut self) {
+        if let Some(working) = self.working {
+            let listeners = self.published.as_ref().map_or(0, |t| t.all_slots().count());
+            self.record(working, Happened::Refreshed { listeners });
         }
     }
 }

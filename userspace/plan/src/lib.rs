@@ -23,8 +23,8 @@
 //! | who dies | what happens to what is pending on its listeners | to new connections | where |
 //! | --- | --- | --- | --- |
 //! | nobody: a flip | the old generation goes on accepting until nothing is pending, and only then is told to close | go to the new generation | `flip`, `drain` |
-//! | a process of the working generation | is lent to its siblings, who accept from the dead one's listener as from their own | go to the siblings: a table without it is published | `leave`, `publication`, `lend` |
-//! | the last process of the working generation | is lent to the generation that succeeds | go to the newest other generation that is ready, drains or stands by | `publication` (`successor`), `lend` |
+//! | a process of the working generation | is lent to its siblings, who accept from the dead one's listener as from their own | go to the siblings: a table without it is published | `leave`, `succession`, `lend` |
+//! | the last process of the working generation | is lent to the generation that succeeds | go to the newest other generation that is ready, drains or stands by | `succession`, `lend` |
 //! | the same, and there is no other | waits, for [`Rules::hold`] at most, for whoever registers; then it is reset | wait in the same listener: it stays in the table | `leave` (`hold`) |
 //! | a process of a generation that drains or stands by | is lent to the working generation; the drain ends when it is accepted | never came to it | `lend`, `drain` |
 //! | whoever a listener was lent to | is lent to the others who accept at the address | as before | `leave`, `lend` |
@@ -71,11 +71,11 @@ mod lend;
 mod look;
 mod notes;
 mod pending;
-mod publication;
 mod recover;
 mod retire;
 mod rules;
 mod service;
+mod succession;
 mod table;
 #[cfg(test)]
 mod tests;
