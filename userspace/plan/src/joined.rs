@@ -1,7 +1,7 @@
 //! The end of a registration: its listeners are in place and the process is told so, or all of it
 //! is taken back. Then: the process is ready.
 
-use synflip_types::{Epoch, GenerationId, Slot};
+use synflip_types::{EndpointId, Epoch, GenerationId, Slot};
 
 use crate::{
     Answer, Asker, Departure, Effect, Event, Happened, Link, Moment, NoteState, Phase, PlanError,
@@ -56,18 +56,19 @@ impl Service {
             let Some(listener) = self.listeners.get_mut(slot) else {
                 continue;
             };
-            let has_died = listener.holders.remove(&process).is_none();
+            listener.holders.remove(&process);
+            let endpoint = listener.endpoint;
+            let is_held = listener.is_held();
             let mut joins = self.joins.values_mut();
             if let Some(other) = joins.find(|other| other.known.contains(slot)) {
                 // Another process is registering the same listener: it is that one's now.
                 other.known.retain(|known| known != slot);
                 other.taken_up.retain(|known| known != slot);
                 other.new.push(*slot);
-            } else if listener.is_held() {
+            } else if is_held {
                 self.note(*slot);
-            } else if has_died {
-                // The agent's duplicate is the last one: `closing` decides when it can be closed.
-                (listener.role, listener.custody) = (Role::Member, true);
+            } else if self.has_others_at(endpoint, &joining.new) {
+                self.let_go_in_order(*slot);
             } else {
                 self.close(*slot, 0);
             }
@@ -85,6 +86,24 @@ impl Service {
         let mut listeners = self.listeners.values();
         if !listeners.any(|listener| listener.holders.contains_key(&process)) {
             self.processes.remove(&process);
+        }
+    }
+
+    /// Whether an endpoint has listeners besides these, which a close must not hit.
+    fn has_others_at(&self, endpoint: EndpointId, these: &[Slot]) -> bool {
+        let mut listeners = self.listeners.iter();
+        listeners.any(|(slot, l)| l.endpoint == endpoint && !these.contains(slot))
+    }
+
+    /// Lets go of a listener that was refused. The process may have ended since, or end at any
+    /// moment: then the agent's duplicate is the last one, and `closing` decides when it can be
+    /// closed.
+    fn let_go_in_order(&mut self, slot: Slot) {
+        if let Some(listener) = self.listeners.get_mut(&slot) {
+            // Nobody is waited for.
+            (listener.left, listener.custody) = (Some(Departure::Closed), true);
+            self.keep_as_tombstone(slot);
+            self.relieved = true;
         }
     }
 

@@ -27,10 +27,19 @@ fn not_filled(slot: u32) -> Input {
 fn if_the_program_cannot_be_put_on_a_group_the_new_listeners_are_let_go() {
     let mut scene = Scene::v1_works();
     scene.on(join(B, "v2", &[(WEB, 20), (ALT, 21)]));
+    // At its own endpoint there is nobody whom a close could harm.
     assert_eq!(
         scene.on(not_attached(B)),
-        [clear(1), close(1), clear(2), close(2), refused(B, kernel()),]
+        [
+            note(1, listener(WEB, 20, 2).tombstone()),
+            clear(2),
+            close(2),
+            refused(B, kernel()),
+            read(&[0, 1]),
+        ]
     );
+    let look = readings(&[(0, pending(0, 0)), (1, pending(0, 0))]);
+    assert_eq!(scene.on(look), [clear(1), close(1)]);
     // Nothing is left of it: neither generation nor process.
     assert_eq!(scene.phase(2), None);
     assert_eq!(scene.on(ready(B)), [refused(B, PlanError::NotMember)]);
@@ -44,7 +53,13 @@ fn if_a_listener_cannot_be_put_into_its_slot_all_are_tried_before_the_refusal() 
     assert_eq!(scene.on(not_filled(2)), []);
     assert_eq!(
         scene.on(attached(Some(B))),
-        [clear(1), close(1), clear(2), close(2), refused(B, kernel()),]
+        [
+            note(1, listener(WEB, 20, 2).tombstone()),
+            clear(2),
+            close(2),
+            refused(B, kernel()),
+            read(&[0, 1]),
+        ]
     );
 }
 
@@ -118,7 +133,11 @@ fn a_slot_that_is_not_filled_is_refused_to_all_who_share_the_listener() {
     assert_eq!(scene.on(attached(Some(B))), [refused(B, kernel())]);
     assert_eq!(
         scene.on(attached(Some(C))),
-        [clear(1), close(1), refused(C, kernel())]
+        [
+            note(1, listener(WEB, 20, 2).tombstone()),
+            refused(C, kernel()),
+            read(&[0, 1]),
+        ]
     );
 }
 
@@ -142,17 +161,23 @@ fn what_a_process_holds_already_stays_its_own_when_it_may_not_have_more() {
 }
 
 #[test]
-fn a_listener_whose_process_has_died_before_the_refusal_goes_by_the_closing_order() {
-    // The agent's duplicate may be the last one, and the first of its hash bucket.
+fn a_refused_listener_that_is_the_first_of_its_bucket_stays_until_it_is_not() {
+    // The process may have ended: then the agent's duplicate is the last one.
     let mut scene = Scene::v1_works();
     scene.on(join(B, "v2", &[(WEB, 20)]));
     scene.on(died(B));
     assert_eq!(
         scene.on(not_attached(B)),
-        [refused(B, kernel()), read(&[0, 1])]
+        [
+            note(1, listener(WEB, 20, 2).tombstone()),
+            refused(B, kernel()),
+            read(&[0, 1]),
+        ]
     );
-    assert_eq!(
-        scene.on(readings(&[(0, pending(0, 0)), (1, pending(0, 0))])),
-        [clear(1), close(1)]
-    );
+    let empty = pending(0, 0);
+    assert_eq!(scene.on(readings(&[(1, empty), (0, empty)])), []);
+    // The next registration's listener comes in front of it.
+    scene.bucket(&[2, 1, 0]);
+    let effects = scene.run(join(C, "v3", &[(WEB, 30)]));
+    assert!(effects.ends_with(&[clear(1), close(1)]), "{effects:?}");
 }
