@@ -58,6 +58,13 @@ impl Registry {
                 }
                 Err(refusal) => return Ok(Err(refusal)),
             },
+            Request::Serves { clients } => match self.member_of(by) {
+                Ok(service) => {
+                    let process = by.process;
+                    self.tell_machine(&service, Input::Serves { process, clients })?;
+                }
+                Err(refusal) => return Ok(Err(refusal)),
+            },
             Request::Status { service } => return Ok(self.status_for(by, service.as_ref(), turn)),
             Request::Flip {
                 service,

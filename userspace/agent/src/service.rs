@@ -238,6 +238,7 @@ const fn wire_event(event: Event) -> synflip_wire::Event {
     match event {
         Event::Working => synflip_wire::Event::Working,
         Event::Draining => synflip_wire::Event::Draining,
+        Event::Leaving => synflip_wire::Event::Leaving,
         Event::Standby => synflip_wire::Event::Standby,
         Event::Drained => synflip_wire::Event::Drained,
         Event::Retired => synflip_wire::Event::Retired,

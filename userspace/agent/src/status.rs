@@ -257,7 +257,8 @@ impl Service {
             name: generation.name.clone(),
             phase: phase(generation.phase),
             accepting: Some(accepting),
-            in_service: None,
+            in_service: (generation.phase == Phase::Leaving)
+                .then(|| machine.clients_of(generation.id)),
             pids,
             listeners,
         }
@@ -270,6 +271,7 @@ fn phase(phase: Phase) -> synflip_wire::Phase {
         Phase::Ready => synflip_wire::Phase::Ready,
         Phase::Working => synflip_wire::Phase::Working,
         Phase::Draining => synflip_wire::Phase::Draining,
+        Phase::Leaving => synflip_wire::Phase::Leaving,
         Phase::Standby => synflip_wire::Phase::Standby,
         Phase::Drained => synflip_wire::Phase::Drained,
     }

@@ -86,6 +86,7 @@ fn text(what: &Happened) -> String {
             let then = if *kept { "; kept for a rollback" } else { "" };
             format!("drained {after_ms} ms after the commit{then}")
         }
+        Happened::ClientsGone => "the last of its clients is gone".into(),
         Happened::DeadlinePassed { queued, half_open } => {
             format!("drain deadline passed: {queued} queued, {half_open} half-open left")
         }

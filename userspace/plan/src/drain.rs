@@ -193,13 +193,15 @@ impl Service {
         let kept = (drain.keep || adopted) && !self.slots_of(id).is_empty();
         let (phase, end, event) = if kept {
             (Phase::Standby, DrainEnd::Standby, Event::Standby)
+        } else if self.clients_of(id) > 0 {
+            (Phase::Leaving, DrainEnd::Drained, Event::Leaving)
         } else {
             (Phase::Drained, DrainEnd::Drained, Event::Drained)
         };
         if let Some(generation) = self.generation_mut(id) {
             generation.phase = phase;
         }
-        if !kept && self.previous == Some(id) {
+        if phase == Phase::Drained && self.previous == Some(id) {
             self.previous = None;
         }
         let after_ms = now - drain.since;

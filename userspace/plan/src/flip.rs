@@ -137,7 +137,7 @@ impl Service {
     pub(crate) fn can_work(&self, generation: &Generation) -> bool {
         matches!(
             generation.phase,
-            Phase::Ready | Phase::Draining | Phase::Standby
+            Phase::Ready | Phase::Draining | Phase::Leaving | Phase::Standby
         ) && self
             .listeners
             .values()

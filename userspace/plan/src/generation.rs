@@ -17,6 +17,9 @@ pub enum Phase {
     Working,
     /// They went to it, and requests may be pending on it.
     Draining,
+    /// Nothing is pending on it, but its processes serve clients still: they were told to say
+    /// good-bye to them.
+    Leaving,
     /// Nothing is pending on it; it is kept for a rollback.
     Standby,
     /// Nothing is pending on it; its servers are told to close.
@@ -108,6 +111,8 @@ pub struct Process {
     /// live, it is treated as one that was adopted: it cannot be told anything, and is followed
     /// until it ends.
     pub expected_until: Option<Moment>,
+    /// How many clients it serves, as far as it has said.
+    pub clients: u64,
 }
 
 /// How a process is known.

@@ -44,6 +44,13 @@ pub enum Input {
         /// The listeners.
         listeners: Vec<Cookie>,
     },
+    /// A process says how many clients it serves.
+    Serves {
+        /// The process.
+        process: ProcessId,
+        /// Connections that it has accepted and not closed.
+        clients: u64,
+    },
     /// An operator asks for a flip.
     Flip(FlipRequest),
     /// An operator asks for a generation to be forgotten.

@@ -60,7 +60,7 @@ impl Service {
             && returning != Some(generation.id)
             && matches!(
                 generation.phase,
-                Phase::Draining | Phase::Standby | Phase::Drained
+                Phase::Draining | Phase::Leaving | Phase::Standby | Phase::Drained
             )
         {
             return Err(PlanError::GenerationClosed {
@@ -124,6 +124,7 @@ impl Service {
                 link,
                 lives: true,
                 expected_until: None,
+                clients: 0,
             },
         );
         // As long as this is in `joins`, neither the process nor the generation is removed.

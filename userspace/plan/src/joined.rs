@@ -165,6 +165,7 @@ impl Service {
         match self.generation(generation)?.phase {
             Phase::Working => Some(Event::Working),
             Phase::Draining => Some(Event::Draining),
+            Phase::Leaving => Some(Event::Leaving),
             Phase::Standby => Some(Event::Standby),
             // If it was retired, something may be pending on it still: it is told so, not `drained`.
             Phase::Drained => match self.generation(generation)?.departure {
@@ -236,7 +237,7 @@ impl Service {
             let phase = self.generation(listener.generation).map(|g| g.phase);
             let draining = matches!(
                 phase,
-                Some(Phase::Draining | Phase::Standby | Phase::Drained)
+                Some(Phase::Draining | Phase::Leaving | Phase::Standby | Phase::Drained)
             );
             self.put(Effect::Prepare {
                 slot: *slot,

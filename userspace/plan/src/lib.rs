@@ -67,6 +67,7 @@ mod input;
 mod join;
 mod joined;
 mod leave;
+mod leaving;
 mod lend;
 mod look;
 mod notes;

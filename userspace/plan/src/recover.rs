@@ -118,6 +118,7 @@ impl Service {
                     generation,
                     link,
                     expected_until,
+                    clients: 0,
                     lives: *lives,
                 },
             );

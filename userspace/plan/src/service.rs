@@ -99,6 +99,7 @@ impl Service {
             Input::Ready { by } => self.ready(by),
             Input::Left { process, how } => self.leave(process, how, now),
             Input::Emptied { process, listeners } => self.emptied(process, &listeners, now),
+            Input::Serves { process, clients } => self.serves(process, clients),
             Input::Flip(request) => self.flip_for(request, now),
             Input::Retire {
                 by,
@@ -138,6 +139,7 @@ impl Service {
         self.watch_deadlines(now);
         self.hold(now);
         self.end_empty_drains(now);
+        self.end_leaving();
         if self.attach.take_if(|retry| retry.is_due(now)).is_some() {
             self.put_program_back(now);
         }

@@ -65,6 +65,8 @@ pub enum Event {
     Working,
     /// They go to another one now.
     Draining,
+    /// Nothing is pending, nothing will come: say good-bye to the clients.
+    Leaving,
     /// Nothing is pending, nothing will come; it is kept for a rollback.
     Standby,
     /// Nothing is pending, nothing will come: close.
@@ -119,6 +121,8 @@ pub enum Happened {
         /// Milliseconds after the commit, or after this agent took it up.
         after_ms: u64,
     },
+    /// The last client that it served is gone.
+    ClientsGone,
     /// A peer no longer waits for the drain.
     DeadlinePassed {
         /// Connections in accept queues.

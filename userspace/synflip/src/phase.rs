@@ -25,9 +25,10 @@ pub enum Phase {
     /// New connections go to another generation. Those that were half-open or queued still come:
     /// keep accepting, and let clients with long connections know that they should reconnect.
     Draining,
-    /// New connections go to another generation, and the clients that are being served here are to
-    /// be told good-bye: answer what they have asked, and close (in HTTP/1, `Connection: close`).
-    /// Keep accepting.
+    /// Nothing is pending, but the server has said that it serves clients
+    /// ([`crate::Server::serves`]): they are to be told good-bye. Answer what they have asked, and
+    /// close (in HTTP/1, `Connection: close`); keep accepting. [`Phase::Drained`] follows when none
+    /// is left.
     Leaving,
     /// Nothing is pending, and the generation is kept for a rollback: keep accepting.
     /// [`Phase::Working`] may follow.

@@ -105,6 +105,17 @@ impl Server {
         }
     }
 
+    /// Says how many clients this server serves: connections that it has accepted and not closed.
+    /// When nothing is pending on a generation that serves some, it is told to say good-bye to
+    /// them ([`Phase::Leaving`]) before it is told to close.
+    ///
+    /// Each change is a message to the agent: say it every second or so, and when none is left,
+    /// rather than for each connection.
+    pub fn serves(&self, clients: u64) {
+        self.shared.lock().clients = clients;
+        self.shared.bell.ring();
+    }
+
     /// Ends the accept loops, as if the generation had been retired: for SIGTERM.
     ///
     /// What is queued is served or, after the listeners are closed, taken over by the agent.

@@ -41,6 +41,8 @@ pub(crate) struct Session {
     retry_at: Instant,
     /// With which request of this conversation it has been said that the server is ready.
     ready: Option<RequestId>,
+    /// How many clients the agent believes to be served.
+    clients: u64,
     /// Whether it has been reported that the agent does not want this server.
     reported: bool,
 }
@@ -71,6 +73,7 @@ impl Session {
             pause: RETRY[0],
             retry_at: Instant::now() + RETRY[0],
             ready: None,
+            clients: 0,
             reported: false,
         }
     }
@@ -87,6 +90,7 @@ impl Session {
         }
         self.client = Some(client);
         self.ready = None;
+        self.clients = 0;
         self.pause = RETRY[0];
         let first = self.shared.update(|state| {
             state.steered = true;
@@ -184,6 +188,11 @@ impl Session {
         // with connections on it.
         self.listen(&mut client)?;
         said?;
+        let clients = self.shared.lock().clients;
+        if clients != self.clients {
+            client.send(&Request::Serves { clients }, &[])?;
+            self.clients = clients;
+        }
         let cookies = self.shared.loans.ended();
         if !cookies.is_empty() {
             let said = client.send(&Request::Emptied { cookies }, &[]);

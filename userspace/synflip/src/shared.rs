@@ -57,6 +57,8 @@ pub(crate) struct State {
     pub(crate) sockets: Vec<Socket>,
     /// Listener handles that are alive.
     pub(crate) listeners: usize,
+    /// How many clients are being served, as far as the server has said.
+    pub(crate) clients: u64,
     /// Whether the server handle is alive.
     pub(crate) server: bool,
 }
@@ -113,6 +115,7 @@ impl Shared {
                 generation,
                 sockets,
                 listeners: 0,
+                clients: 0,
                 server: true,
             }),
             changed: Condvar::new(),

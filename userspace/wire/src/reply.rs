@@ -55,7 +55,7 @@ pub enum Event {
     Working,
     /// They go to another one now. Keep accepting: what was half-open or queued still comes.
     Draining,
-    /// They go to another one, and the clients that are being served are to be told good-bye.
+    /// Nothing is pending, but clients are being served: tell them good-bye, and keep accepting.
     Leaving,
     /// Nothing is pending and nothing will come. Still open, in case of a rollback.
     Standby,

@@ -26,6 +26,12 @@ pub enum Request {
         /// Their cookies, from [`crate::Reply::Queue`].
         cookies: Vec<Cookie>,
     },
+    /// How many clients the server serves: connections that it has accepted and not closed. Said
+    /// again when it has changed much, and when none is left. There is no answer.
+    Serves {
+        /// How many.
+        clients: u64,
+    },
     /// What is registered, working, draining.
     Status {
         /// Only this service.

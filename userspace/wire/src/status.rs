@@ -107,7 +107,7 @@ pub enum Phase {
     Working,
     /// New connections go elsewhere; requests are still pending on it.
     Draining,
-    /// New connections go elsewhere; its servers were told to say good-bye to their clients.
+    /// Nothing is pending on it; its servers were told to say good-bye to the clients they serve.
     Leaving,
     /// Nothing is pending on it; it is kept for a rollback.
     Standby,

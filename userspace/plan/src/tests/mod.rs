@@ -9,6 +9,7 @@ mod closing;
 mod death;
 mod drain;
 mod flip;
+mod goodbye;
 mod joining;
 mod leaving;
 mod limits;

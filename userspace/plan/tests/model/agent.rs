@@ -299,7 +299,7 @@ impl World {
             return Ok(());
         }
         match event {
-            Event::Drained | Event::Standby => {
+            Event::Drained | Event::Standby | Event::Leaving => {
                 let generation = scope.procs[process].generation;
                 self.is_drained(scope, &crate::world::name(generation))?;
             }

@@ -44,6 +44,19 @@ fn registers_each_listener_and_becomes_ready() {
 }
 
 #[test]
+fn the_agent_is_told_how_many_clients_are_served() {
+    let place = Place::new();
+    let (server, mut peer, _fds) = place.agent().start(place.builder().listen(address(70), 1));
+    peer.ready(&server);
+    server.serves(3);
+    peer.expect(&Request::Serves { clients: 3 });
+    // What has not changed is not said again.
+    server.serves(3);
+    server.serves(0);
+    peer.expect(&Request::Serves { clients: 0 });
+}
+
+#[test]
 fn more_listeners_than_one_message_holds() {
     let place = Place::new();
     let agent = place.agent();

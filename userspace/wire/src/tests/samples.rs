@@ -60,6 +60,7 @@ pub(super) fn requests() -> Vec<Request> {
         Request::Emptied {
             cookies: vec![Cookie(u64::MAX)],
         },
+        Request::Serves { clients: 7 },
         Request::Status {
             service: service.clone(),
         },
@@ -81,6 +82,7 @@ pub(super) fn requests() -> Vec<Request> {
             | Request::Ready
             | Request::Closed
             | Request::Emptied { .. }
+            | Request::Serves { .. }
             | Request::Status { .. }
             | Request::Flip { .. }
             | Request::Retire { .. }
