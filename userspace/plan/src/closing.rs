@@ -12,7 +12,7 @@ use synflip_types::{EndpointId, Slot};
 
 use crate::{
     Effect, NoteState, Reading, Role, Service,
-    bucket::{Closing, close_order},
+    tcp::{Closing, close_order},
 };
 
 impl Service {
@@ -89,21 +89,13 @@ impl Service {
                 }
             };
             for slot in closing.close {
-                let lost = match reading(slot) {
-                    Reading::Pending(left) if self.loses(slot) => left.refcnt.saturating_sub(1),
-                    _ => 0,
-                };
-                self.close(slot, lost);
+                self.close(slot, self.lost_with(slot, reading(slot)));
             }
             match closing.keep {
                 Some(slot) if reading(slot).is_empty() => self.keep_as_tombstone(slot),
                 // What is pending on it is given up: it cannot wait there for ever.
                 Some(slot) if self.loses(slot) => {
-                    let lost = match reading(slot) {
-                        Reading::Pending(left) => left.refcnt.saturating_sub(1),
-                        _ => 0,
-                    };
-                    self.close(slot, lost);
+                    self.close(slot, self.lost_with(slot, reading(slot)));
                 }
                 Some(slot) => pending.push(slot),
                 None => {}
@@ -130,6 +122,16 @@ impl Service {
             && self.is_accepted_beside(slot);
         let listener = &self.listeners[&slot];
         listener.lent.is_empty() && (reading.is_empty() || moves)
+    }
+
+    /// What is lost with a listener that is closed now. If it may be closed before it is empty, the
+    /// kernel moves what is left, unless it is given up.
+    fn lost_with(&self, slot: Slot, reading: Reading) -> u32 {
+        if self.loses(slot) {
+            reading.queued().saturating_add(reading.half_open())
+        } else {
+            0
+        }
     }
 
     /// Whether a listener is closed whatever is pending on it.

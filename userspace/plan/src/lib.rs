@@ -37,7 +37,7 @@
 //! carried by a relay (`lend`).
 //!
 //! A listener is closed only when no process holds it, no table names it, nobody has been lent it
-//! and nothing is pending on it; and the first of each hash bucket not even then (`bucket` says
+//! and nothing is pending on it; and the first of each hash bucket not even then (`tcp` says
 //! why). Two things close it whatever is pending, and count what is lost: `retire --force`, and the
 //! end of the hold, which comes at once where the last server has closed on purpose, or where
 //! somebody who is not registered listens too.
@@ -55,7 +55,6 @@
 
 #![forbid(unsafe_code)]
 
-mod bucket;
 mod closing;
 mod drain;
 mod effect;
@@ -71,13 +70,13 @@ mod leaving;
 mod lend;
 mod look;
 mod notes;
-mod pending;
 mod recover;
 mod retire;
 mod rules;
 mod service;
 mod succession;
 mod table;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -93,10 +92,10 @@ pub use input::{
     Asker, Departure, FlipRequest, Input, Join, NotPublished, ProcessId, Reading, Target,
 };
 pub use notes::{Note, NoteState};
-pub use pending::Pending;
 pub use recover::Inherited;
 pub use rules::Rules;
 pub use service::{Place, Service};
 pub use table::Table;
+pub use tcp::Pending;
 pub use time::{Moment, Pace};
 pub use told::{Answer, DrainEnd, Event, Flip, Happened};
