@@ -24,6 +24,9 @@ use synflip_bpf::service_dir;
 /// So many connections of a [`trickle`] that each listener of a generation gets one.
 pub(crate) const SOME: u64 = 10;
 
+/// Listeners of each generation.
+const LISTENERS: usize = 2;
+
 /// For so long nothing is done before a death is due, so that it is counted from the same moment
 /// each time.
 const QUIET: Duration = Duration::from_millis(300);
@@ -109,7 +112,7 @@ impl Doomed {
         self.generations += 1;
         let spec = Spec {
             without_agent: true,
-            ..self.fixture.spec(self.generations, 2)
+            ..self.fixture.spec(self.generations, LISTENERS)
         };
         self.fixture.start(&spec.args(args))
     }
@@ -118,7 +121,7 @@ impl Doomed {
     pub(crate) fn adopted(&mut self, args: &[&str]) -> Result<Generation> {
         self.generations += 1;
         self.adopts = true;
-        let spec = self.fixture.spec(self.generations, 2);
+        let spec = self.fixture.spec(self.generations, LISTENERS);
         self.fixture.adopted(&spec.args(args))
     }
 
@@ -210,9 +213,23 @@ impl Doomed {
             }
             None => {
                 self.fixture.restart_agent()?;
+                self.wait_kept()?;
                 self.death(None)
             }
         }
+    }
+
+    /// Waits until the servers have come back to the agent with all of their listeners: until they
+    /// try again, it has nothing to do.
+    fn wait_kept(&self) -> Result<()> {
+        let listeners = LISTENERS * self.generations as usize;
+        let kept = || {
+            let reached = self.fixture.agent.reached();
+            let kept = reached[self.begin..].iter().filter(|p| *p == "after-keep");
+            kept.count() >= listeners
+        };
+        let waited = wait::until("the servers are back", SOON, kept);
+        waited.with_context(|| self.fixture.agent.log())
     }
 
     /// Flips to a generation unless it works already.
