@@ -51,14 +51,11 @@ impl Service {
 
     /// Forgets the processes that hold nothing any more and cannot come back.
     pub(crate) fn forget_processes(&mut self) {
-        let listeners = &self.listeners;
+        let holders = self.listeners.values().flat_map(|l| l.holders.keys());
+        let held: BTreeSet<ProcessId> = holders.copied().collect();
         let joins = &self.joins;
         self.processes.retain(|id, process| {
-            process.link == crate::Link::Connected
-                || joins.contains_key(id)
-                || listeners
-                    .values()
-                    .any(|listener| listener.holders.contains_key(id))
+            process.link == crate::Link::Connected || joins.contains_key(id) || held.contains(id)
         });
     }
 

@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use synflip_types::{GenerationId, Slot};
+use synflip_types::{EndpointId, GenerationId, Slot};
 
-use crate::{
-    Effect, Link, Listener, Moment, ProcessId, Reading, Role, Service, drain::Check, time::Retry,
-};
+use crate::{Effect, Link, Moment, ProcessId, Reading, Role, Service, drain::Check, time::Retry};
 
 /// A look at listeners that is under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -59,13 +57,12 @@ impl Service {
     pub(crate) fn look(&mut self, now: Moment) {
         let unneeded = self.unneeded();
         // A tombstone stays as long as there is something to protect.
-        let protects = |tombstone: &Listener| {
-            let mut listeners = self.listeners.iter();
-            listeners.any(|(slot, l)| l.endpoint == tombstone.endpoint && !unneeded.contains(slot))
-        };
+        let needed = self.listeners.iter();
+        let needed = needed.filter(|(slot, _)| !unneeded.contains(*slot));
+        let protected: BTreeSet<EndpointId> = needed.map(|(_, l)| l.endpoint).collect();
         let news = unneeded.iter().any(|slot| {
             let listener = &self.listeners[slot];
-            listener.role != Role::Tombstone || !protects(listener)
+            listener.role != Role::Tombstone || !protected.contains(&listener.endpoint)
         });
         let relieved = self.relieved && !unneeded.is_empty();
         let looking = self.looking.as_ref();
