@@ -6,7 +6,6 @@
 pub(crate) const OPEN: &[&str] = &[
     "A1",
     "A4d",
-    "A5",
     "A8",
     "A9",
     "A10",

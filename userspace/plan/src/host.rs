@@ -1,6 +1,8 @@
 //! What spans services: whose a name is, whose a reuseport group is, and how much one user may
 //! have.
 
+mod group;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -8,22 +10,7 @@ use std::{
 
 use synflip_types::{Cookie, Endpoint, Name};
 
-/// What makes listeners members of one reuseport group ([`inet_reuseport_add_sock`], 5.10 to 7.3).
-///
-/// [`inet_reuseport_add_sock`]: https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/inet_hashtables.c
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Group {
-    /// The address.
-    pub endpoint: Endpoint,
-    /// The socket's owner.
-    pub uid: u32,
-    /// Its network namespace: the inode.
-    pub netns: u64,
-    /// IPV6_V6ONLY.
-    pub only_v6: bool,
-    /// SO_BINDTODEVICE.
-    pub device: Option<Vec<u8>>,
-}
+pub use group::Group;
 
 /// Bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +68,20 @@ pub enum HostError {
         address: SocketAddr,
         /// That service.
         owner: Name,
+    },
+    /// It would take connections from an endpoint that the service has.
+    #[error(
+        "{address}: it overlaps {other}, where service {service} has listeners: the kernel would give \
+         it connections from its listen() on, before it is ready; bind the same address as those, \
+         or register both in the service's first registration"
+    )]
+    Overlaps {
+        /// Its address.
+        address: SocketAddr,
+        /// The other one.
+        other: SocketAddr,
+        /// Whose that is.
+        service: Name,
     },
     /// The listener came twice in one registration.
     #[error("{address}: this listener came twice")]
@@ -174,9 +175,18 @@ impl Host {
             if before.iter().any(|(_, other)| other == cookie) {
                 return Err(HostError::Twice { address });
             }
-            let siblings = known.into_iter().flat_map(|owned| &owned.groups);
-            for sibling in siblings.chain(before.iter().map(|(group, _)| group)) {
-                if let Some(why) = difference(group, sibling) {
+            let siblings = || known.into_iter().flat_map(|owned| &owned.groups);
+            let is_new = siblings().all(|sibling| sibling.endpoint != group.endpoint);
+            let overlapped = siblings().find(|sibling| is_new && group.overlaps(sibling));
+            if let Some(other) = overlapped {
+                return Err(HostError::Overlaps {
+                    address,
+                    other: other.endpoint.address(),
+                    service: service.clone(),
+                });
+            }
+            for sibling in siblings().chain(before.iter().map(|(group, _)| group)) {
+                if let Some(why) = group.difference(sibling) {
                     return Err(HostError::Differs { address, why });
                 }
             }
@@ -217,133 +227,5 @@ impl Host {
     /// A service is over.
     pub fn remove(&mut self, service: &Name) {
         self.services.remove(service);
-    }
-}
-
-/// Why a listener cannot be in one service with a sibling.
-fn difference(listener: &Group, sibling: &Group) -> Option<String> {
-    let text = if listener.netns != sibling.netns {
-        "it is in another network namespace than this service's listeners; give the service there \
-         another name"
-            .to_owned()
-    } else if listener.uid != sibling.uid {
-        format!(
-            "its socket belongs to uid {}, its siblings' to uid {}, and the kernel keeps those \
-             apart; run both generations as one user (not DynamicUser=), or fchown the socket \
-             before listen()",
-            listener.uid, sibling.uid
-        )
-    } else if listener.endpoint != sibling.endpoint {
-        return None;
-    } else if listener.only_v6 != sibling.only_v6 {
-        "it differs from its siblings in IPV6_V6ONLY; set both alike before bind()".to_owned()
-    } else if listener.device != sibling.device {
-        "it is bound to another device than its siblings (SO_BINDTODEVICE)".to_owned()
-    } else {
-        return None;
-    };
-    Some(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn group(address: &str) -> Group {
-        Group {
-            endpoint: Endpoint::tcp(address.parse().unwrap()),
-            uid: 7,
-            netns: 1,
-            only_v6: false,
-            device: None,
-        }
-    }
-
-    fn host() -> Host {
-        let mut host = Host::new(Quotas {
-            services: 3,
-            services_of_uid: 2,
-        });
-        let web = "web".parse().unwrap();
-        host.take(&web, 7, [group("127.0.0.1:80")]);
-        host
-    }
-
-    #[test]
-    fn a_group_belongs_to_one_service() {
-        let (mut host, other) = (host(), "other".parse().unwrap());
-        let listener = [(group("127.0.0.1:80"), Cookie(1))];
-        let refused = host.admit(&other, 7, &listener).unwrap_err();
-        assert!(
-            refused
-                .to_string()
-                .contains("service web has listeners there"),
-            "{refused}"
-        );
-        let web = "web".parse().unwrap();
-        assert_eq!(host.admit(&web, 7, &listener), Ok(Admission::Known));
-        host.release(&web, |_| false);
-        assert_eq!(host.admit(&other, 7, &listener), Ok(Admission::New));
-    }
-
-    #[test]
-    fn another_device_is_another_group() {
-        let (host, other) = (host(), "other".parse().unwrap());
-        let device = Some(b"eth0".to_vec());
-        let group = Group {
-            device,
-            ..group("127.0.0.1:80")
-        };
-        assert_eq!(
-            host.admit(&other, 7, &[(group, Cookie(1))]),
-            Ok(Admission::New)
-        );
-    }
-
-    #[test]
-    fn names_are_owned_and_counted() {
-        let mut host = host();
-        let at = |port: u16| [(group(&format!("127.0.0.1:{port}")), Cookie(port.into()))];
-        let admit =
-            |host: &Host, name: &str, uid, port| host.admit(&name.parse().unwrap(), uid, &at(port));
-        assert!(matches!(
-            admit(&host, "web", 8, 80),
-            Err(HostError::NotOwner { .. })
-        ));
-        assert_eq!(admit(&host, "web", 0, 80), Ok(Admission::Known));
-        host.take(&"b".parse().unwrap(), 7, [group("127.0.0.1:81")]);
-        assert!(matches!(
-            admit(&host, "c", 7, 82),
-            Err(HostError::TooManyOfUid { .. })
-        ));
-        host.take(&"c".parse().unwrap(), 0, [group("127.0.0.1:82")]);
-        assert!(matches!(
-            admit(&host, "d", 0, 83),
-            Err(HostError::TooManyServices { .. })
-        ));
-    }
-
-    #[test]
-    fn siblings_are_alike() {
-        let (host, web) = (host(), "web".parse().unwrap());
-        let differs =
-            |listeners: &[(Group, Cookie)]| host.admit(&web, 7, listeners).unwrap_err().to_string();
-        let like = group("127.0.0.1:81");
-        let netns = Group {
-            netns: 2,
-            ..like.clone()
-        };
-        assert!(differs(&[(netns, Cookie(1))]).contains("network namespace"));
-        let uid = Group {
-            uid: 8,
-            ..like.clone()
-        };
-        assert!(differs(&[(uid, Cookie(1))]).contains("uid 8"));
-        let v6 = Group {
-            only_v6: true,
-            ..like.clone()
-        };
-        assert!(differs(&[(like.clone(), Cookie(1)), (v6, Cookie(2))]).contains("IPV6_V6ONLY"));
-        assert!(differs(&[(like.clone(), Cookie(1)), (like, Cookie(1))]).contains("twice"));
     }
 }

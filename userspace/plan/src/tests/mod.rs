@@ -10,6 +10,7 @@ mod death;
 mod drain;
 mod flip;
 mod goodbye;
+mod host;
 mod joining;
 mod leaving;
 mod limits;
