@@ -110,6 +110,7 @@ fn request(fixture: &Fixture, to: Target, if_epoch: Option<u64>, keep: bool) -> 
         if_epoch: if_epoch.map(Epoch),
         drain_ms: 0,
         keep,
+        drop_endpoints: Vec::new(),
     };
     Ok(Client::connect(&fixture.agent.socket())?.ask(&request, SOON)?)
 }

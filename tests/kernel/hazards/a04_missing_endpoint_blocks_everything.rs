@@ -110,7 +110,8 @@ fn a04d_no_endpoint_can_be_dropped() -> Result<()> {
         let fixture = Fixture::new()?;
         let _old = working(&fixture, &both(&fixture, 1))?;
         let _new = fixture.start(&fixture.spec(2, 2))?;
-        let flip = ["flip", "--to", "gen2", "--drop-endpoint", "--json"];
+        let port = second_port(&fixture.net).to_string();
+        let flip = ["flip", "--to", "gen2", "--drop-endpoint", &port, "--json"];
         let dropped = fixture.agent.tried(&flip)?;
         safe_if!(
             dropped.code == 0,

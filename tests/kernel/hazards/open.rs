@@ -5,7 +5,6 @@
 #[rustfmt::skip]
 pub(crate) const OPEN: &[&str] = &[
     "A1",
-    "A4d",
     "A8",
     "A9",
     "A10",

@@ -90,6 +90,7 @@ fn code_of(fixture: &Fixture, name: &str) -> Result<ErrorCode> {
         if_epoch: None,
         drain_ms: 0,
         keep: true,
+        drop_endpoints: Vec::new(),
     };
     match Client::connect(&fixture.agent.socket())?.ask(&request, SOON)? {
         Reply::Refused(refusal) => Ok(refusal.code),

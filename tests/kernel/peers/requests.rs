@@ -96,6 +96,7 @@ fn a_generation_that_drains_takes_nobody_in() -> Result<()> {
         if_epoch: None,
         drain_ms: 0,
         keep: false,
+        drop_endpoints: Vec::new(),
     };
     let mut operator = Client::connect(&agent)?;
     let flipped = operator.ask(&flip, SOON)?;

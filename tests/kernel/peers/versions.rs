@@ -145,6 +145,7 @@ fn each_answer_names_its_request() -> Result<()> {
         if_epoch: None,
         drain_ms: 5000,
         keep: true,
+        drop_endpoints: Vec::new(),
     };
     let retire = Request::Retire {
         service: None,

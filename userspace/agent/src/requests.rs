@@ -72,6 +72,7 @@ impl Registry {
                 if_epoch,
                 drain_ms,
                 keep,
+                drop_endpoints,
             } => match self.owned(by, service) {
                 Ok(service) => {
                     let request = FlipRequest {
@@ -80,6 +81,7 @@ impl Registry {
                         if_epoch,
                         drain_ms,
                         keep,
+                        drop: drop_endpoints,
                     };
                     self.tell_machine(&service, Input::Flip(request))?;
                 }

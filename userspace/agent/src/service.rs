@@ -7,7 +7,7 @@ use std::{
 };
 
 use synflip_plan::{Answer, Effect, EffectKind, Event, Input, Moment, ProcessId};
-use synflip_types::{GenerationId, RequestId};
+use synflip_types::{Endpoint, GenerationId, RequestId};
 use synflip_wire::{Committed, DrainEnd, Name, Reply};
 
 use crate::{
@@ -198,6 +198,7 @@ impl Service {
             listeners: flip.listeners,
             commit_ms: self.commit.as_secs_f64() * 1e3,
             committed_at_ms: unix_ms(),
+            lacks: self.lacks(flip.to),
         };
         // Also those that the agent has no duplicate of: as long as it cannot see them, the
         // certificate must not call them empty.
@@ -214,6 +215,14 @@ impl Service {
         self.records.retain(|other| other.generation != flip.from);
         self.records.push(record);
         committed
+    }
+
+    /// The endpoints at which a generation has nobody, while somebody has.
+    fn lacks(&self, id: GenerationId) -> Vec<Endpoint> {
+        let places = self.machine.places();
+        let lacks = self.machine.lacks(id);
+        let address = |id| Some(places.get(&id)?.address);
+        lacks.into_iter().filter_map(address).collect()
     }
 
     pub(crate) fn generation_name(&self, id: GenerationId) -> Name {
@@ -250,6 +259,7 @@ const fn drain_end(end: synflip_plan::DrainEnd) -> DrainEnd {
         synflip_plan::DrainEnd::Drained => DrainEnd::Drained,
         synflip_plan::DrainEnd::Standby => DrainEnd::Standby,
         synflip_plan::DrainEnd::DeadlinePassed => DrainEnd::DeadlinePassed,
+        synflip_plan::DrainEnd::Serving => DrainEnd::Serving,
         synflip_plan::DrainEnd::Superseded => DrainEnd::Superseded,
     }
 }

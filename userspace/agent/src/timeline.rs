@@ -40,6 +40,7 @@ impl Timeline {
         match what {
             Happened::ProgramGone
             | Happened::NotPublished { .. }
+            | Happened::Lacks { .. }
             | Happened::Held { .. }
             | Happened::GivenUp { .. } => {
                 tracing::warn!(%service, generation = %of, "{text}");
@@ -73,6 +74,10 @@ fn text(what: &Happened) -> String {
         Happened::Closed => "a process closed its listeners".into(),
         Happened::Died => "a process is gone".into(),
         Happened::Working { epoch } => format!("working since epoch {epoch}"),
+        Happened::Lacks { endpoint } => format!(
+            "has nobody at {}: connections go where they went before",
+            endpoint.address()
+        ),
         Happened::Refreshed { listeners } => format!("works with {listeners} listeners now"),
         Happened::Draining { queued, half_open } => {
             format!("draining: {queued} queued, {half_open} half-open")

@@ -107,6 +107,10 @@ pub(crate) struct FlipArgs {
     /// The generation to flip to; `latest` is the newest that is ready.
     #[arg(long, value_name = "GEN")]
     pub(crate) to: Name,
+    /// Drop an endpoint that the new generation has no listener on: connections to it are refused
+    /// once the old generation has closed its own. May be given several times.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) drop_endpoint: Vec<SocketAddr>,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
 }

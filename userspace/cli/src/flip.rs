@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use anyhow::Context as _;
 use serde::Serialize;
 use synflip_wire::{
-    Certificate, Committed, DrainEnd, DrainStep, ListenerDrain, Reply, Request, Target,
+    Certificate, Committed, DrainEnd, DrainStep, Endpoint, ListenerDrain, Reply, Request, Target,
 };
 
 use crate::{
@@ -26,11 +26,12 @@ struct Outcome<'a> {
 }
 
 pub(crate) fn flip(args: &FlipArgs, socket: &Path) -> anyhow::Result<Done> {
-    change(args.to.clone().into(), &args.wait, socket)
+    let drop = args.drop_endpoint.iter().copied().map(Endpoint::tcp);
+    change(args.to.clone().into(), drop.collect(), &args.wait, socket)
 }
 
 pub(crate) fn rollback(args: &RollbackArgs, socket: &Path) -> anyhow::Result<Done> {
-    change(Target::Previous, &args.wait, socket)
+    change(Target::Previous, Vec::new(), &args.wait, socket)
 }
 
 pub(crate) fn retire(args: &RetireArgs, socket: &Path) -> anyhow::Result<Done> {
@@ -53,7 +54,12 @@ pub(crate) fn retire(args: &RetireArgs, socket: &Path) -> anyhow::Result<Done> {
     }
 }
 
-fn change(to: Target, args: &WaitArgs, socket: &Path) -> anyhow::Result<Done> {
+fn change(
+    to: Target,
+    drop_endpoints: Vec<Endpoint>,
+    args: &WaitArgs,
+    socket: &Path,
+) -> anyhow::Result<Done> {
     let mut client = client::connect(socket)?;
     // Two operators who both looked at the same epoch cannot both succeed.
     let seen = client::service(&mut client, args.service.as_ref())?;
@@ -68,6 +74,7 @@ fn change(to: Target, args: &WaitArgs, socket: &Path) -> anyhow::Result<Done> {
         if_epoch: seen.map(|service| service.epoch),
         drain_ms: u64::try_from(drain.as_millis()).unwrap_or(u64::MAX),
         keep: args.keep,
+        drop_endpoints,
     };
     let id = client.send(&request, &[]).context("asking the agent")?;
     let committed = match client::answer(&mut client, id, client::PATIENCE)? {
@@ -103,7 +110,7 @@ fn change(to: Target, args: &WaitArgs, socket: &Path) -> anyhow::Result<Done> {
         render::out(&describe(&certificate))?;
     }
     Ok(match certificate.end {
-        DrainEnd::Drained | DrainEnd::Standby => Done::Fully,
+        DrainEnd::Drained | DrainEnd::Standby | DrainEnd::Serving => Done::Fully,
         // What this release does not know is not known to be a success.
         _ => Done::NotDrained,
     })
@@ -117,14 +124,20 @@ fn commit_line(committed: &Committed) -> String {
         epoch,
         listeners,
         commit_ms,
+        lacks,
         ..
     } = committed;
     let from = from
         .as_ref()
         .map_or_else(|| "(nothing)".into(), ToString::to_string);
-    format!(
+    let mut text = format!(
         "{service}: {from} -> {to}, epoch {epoch}, {listeners} listeners; committed in {commit_ms:.1} ms\n"
-    )
+    );
+    for endpoint in lacks {
+        let address = endpoint.address();
+        text += &format!("{to} has nobody at {address}: connections go where they went before\n");
+    }
+    text
 }
 
 /// The drain certificate, for people.
@@ -144,6 +157,10 @@ fn describe(certificate: &Certificate) -> String {
         DrainEnd::DeadlinePassed => format!(
             "{from} has NOT drained in time; nothing was closed and the agent goes on. A half-open \
              handshake of a client that has gone away takes up to 63 s to end"
+        ),
+        DrainEnd::Serving => format!(
+            "{from} goes on serving what {} lacks; it drains once somebody else accepts there",
+            certificate.flip.to
         ),
         DrainEnd::Superseded => format!("{from} works again: another flip has come in between"),
         _ => format!(
@@ -205,6 +222,7 @@ mod tests {
                 listeners: 4,
                 commit_ms: 8.25,
                 committed_at_ms: 0,
+                lacks: Vec::new(),
             },
             end: DrainEnd::Drained,
             drained_after_ms: Some(23),

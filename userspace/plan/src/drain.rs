@@ -242,6 +242,16 @@ impl Service {
         }
     }
 
+    /// Whoever waits for the end of a drain need not wait for it any longer; it goes on.
+    pub(crate) fn end_wait(&mut self, id: GenerationId, end: DrainEnd) {
+        let mut drains = self.drains.iter_mut();
+        let drain = drains.find(|drain| drain.generation == id);
+        if let Some(waiter) = drain.and_then(|drain| drain.waiter.take()) {
+            let generation = Some(id);
+            self.answer(waiter.asker, Answer::DrainOver { generation, end });
+        }
+    }
+
     fn drain_over(&mut self, drain: &Drain, end: DrainEnd) {
         if let Some(waiter) = drain.waiter {
             let generation = Some(drain.generation);

@@ -50,13 +50,30 @@ pub enum PlanError {
     },
     /// The new generation would leave an endpoint without a listener.
     #[error(
-        "{name} has no listener on {address}, which the working generation serves; start one there first"
+        "{name} has no listener on {address}, which the working generation serves; start one there first, \
+         or give it up (--drop-endpoint {address})"
     )]
     EndpointMissing {
         /// The generation.
         name: String,
         /// The endpoint.
         address: SocketAddr,
+    },
+    /// An endpoint that is to be dropped has listeners of the generation.
+    #[error("{name} has listeners on {address}: only an endpoint that it lacks can be dropped")]
+    EndpointNotMissing {
+        /// The generation.
+        name: String,
+        /// The endpoint.
+        address: SocketAddr,
+    },
+    /// An endpoint that is to be dropped is not known.
+    #[error("there is no endpoint {address} to drop: {known}")]
+    NoSuchEndpoint {
+        /// The endpoint.
+        address: SocketAddr,
+        /// Those that there are.
+        known: String,
     },
     /// There is nothing to roll back to.
     #[error(

@@ -4,8 +4,8 @@
 use synflip_types::{EndpointId, Epoch, GenerationId, Slot};
 
 use crate::{
-    Answer, Asker, DrainEnd, Effect, Event, Flip, FlipRequest, Generation, Happened, Moment,
-    NotPublished, NoteState, Phase, PlanError, Service, Table, Target,
+    Answer, Asker, DrainEnd, Effect, Event, Flip, FlipRequest, Happened, Moment, NotPublished,
+    NoteState, Phase, PlanError, Service, Table, Target,
     drain::{Check, Drain, Waiter},
 };
 
@@ -66,11 +66,20 @@ impl Service {
             let why = self.why_not(to);
             return Err(PlanError::NotReady { name, why });
         }
-        if let Some(missing) = self.served_endpoint_without(id) {
+        let drop = self.dropped(request, id, &name)?;
+        // A rollback takes what there is: the endpoints that it lacks stay with who has them.
+        if request.target != Target::Previous
+            && let Some(missing) = self.served_endpoint_without(id, &drop)
+        {
             return Err(PlanError::EndpointMissing {
                 name,
                 address: self.places[&missing].address.address(),
             });
+        }
+        for endpoint in drop {
+            if let Some(place) = self.places.get_mut(&endpoint) {
+                place.dropped = true;
+            }
         }
         let asked = Asked {
             by: request.by,
@@ -79,19 +88,6 @@ impl Service {
         };
         self.publish_flip(id, Some(asked), now);
         Ok(())
-    }
-
-    /// An endpoint that somebody accepts at, in the published table, and a generation does not.
-    fn served_endpoint_without(&self, id: GenerationId) -> Option<EndpointId> {
-        let mut endpoints = self.places.keys().copied();
-        endpoints.find(|endpoint| {
-            self.accepting(id, *endpoint).is_empty()
-                && self.published_slots(*endpoint).iter().any(|slot| {
-                    self.listeners.get(slot).is_some_and(|listener| {
-                        listener.accepts() && Some(listener.generation) == self.working
-                    })
-                })
-        })
     }
 
     pub(crate) fn publish_flip(&mut self, to: GenerationId, asked: Option<Asked>, now: Moment) {
@@ -114,34 +110,6 @@ impl Service {
         }
         self.publish(table, Some(flip), asked);
         self.publish_retry.later(now, self.rules.publish);
-    }
-
-    /// Why a generation cannot take connections, for people.
-    fn why_not(&self, generation: &Generation) -> &'static str {
-        match generation.phase {
-            Phase::Registered => "its server has not said that it is ready",
-            Phase::Drained => "it has drained and its servers are closing",
-            _ if self.was_shut_down(generation.id) => {
-                "its listeners were shut down; when they listen again, register it again"
-            }
-            _ => "no process that is ready accepts for it",
-        }
-    }
-
-    fn was_shut_down(&self, id: GenerationId) -> bool {
-        let slots = self.slots_of(id);
-        slots.iter().any(|slot| self.listeners[slot].stopped)
-    }
-
-    /// Whether a flip to it is allowed.
-    pub(crate) fn can_work(&self, generation: &Generation) -> bool {
-        matches!(
-            generation.phase,
-            Phase::Ready | Phase::Draining | Phase::Leaving | Phase::Standby
-        ) && self
-            .listeners
-            .values()
-            .any(|listener| listener.generation == generation.id && listener.accepts())
     }
 
     fn flipped(&mut self, flip: Flip, asked: Option<Asked>, now: Moment) {
@@ -173,6 +141,10 @@ impl Service {
         if let Some(asked) = asked {
             self.answer(asked.by, Answer::Committed(flip));
         }
+        for endpoint in self.lacks(to) {
+            let endpoint = self.places[&endpoint].address;
+            self.record(to, Happened::Lacks { endpoint });
+        }
         let waiter = asked
             .filter(|asked| asked.drain_ms > 0)
             .map(|asked| Waiter {
@@ -185,6 +157,9 @@ impl Service {
                 self.tell(from, Event::Draining);
                 let drain = Drain::new(from, keep, waiter, Check::Published, now);
                 self.drains.push(drain);
+                if self.is_mentioned(from) {
+                    self.end_wait(from, DrainEnd::Serving);
+                }
             }
             None => {
                 if let Some(waiter) = waiter {
@@ -201,24 +176,6 @@ impl Service {
     /// The generation that the flip which is being committed goes to.
     pub(crate) fn flipping_to(&self) -> Option<GenerationId> {
         Some(self.change.as_ref()?.flip.as_ref()?.to)
-    }
-
-    fn resolve(&self, target: &Target) -> Result<&Generation, PlanError> {
-        match target {
-            Target::Named(name) => self.named(name),
-            Target::Previous => {
-                let previous = self.previous.and_then(|id| self.generation(id));
-                previous
-                    .filter(|g| self.can_work(g) || self.was_shut_down(g.id))
-                    .ok_or(PlanError::NoPrevious)
-            }
-            Target::Latest => {
-                let mut newest_first = self.generations.iter().rev();
-                newest_first
-                    .find(|g| self.can_work(g) || g.phase == Phase::Working)
-                    .ok_or(PlanError::NoneReady)
-            }
-        }
     }
 
     pub(crate) fn publish(&mut self, table: Table, flip: Option<Flip>, asked: Option<Asked>) {
@@ -254,7 +211,8 @@ impl Service {
     /// to before, so that they wait there for somebody to come.
     fn table_slots(&self, id: GenerationId, endpoint: EndpointId) -> Vec<Slot> {
         let own = self.accepting(id, endpoint);
-        if !own.is_empty() {
+        let is_dropped = self.places.get(&endpoint).is_some_and(|p| p.dropped);
+        if !own.is_empty() || is_dropped {
             return own;
         }
         let others = self.generations.iter().rev().filter(|other| {
@@ -277,7 +235,7 @@ impl Service {
         })
     }
 
-    fn published_slots(&self, endpoint: EndpointId) -> Vec<Slot> {
+    pub(crate) fn published_slots(&self, endpoint: EndpointId) -> Vec<Slot> {
         let table = self.published.as_ref();
         let slots = table
             .map(|table| table.slots(endpoint.0))
@@ -294,6 +252,7 @@ impl Service {
             Ok(()) => {
                 self.publish_retry.soon(now);
                 self.published = Some(change.table);
+                self.forget_dropped();
                 match change.flip {
                     Some(flip) => self.flipped(flip, change.asked, now),
                     None => self.refreshed(),
@@ -313,6 +272,8 @@ impl Service {
                     self.publish_retry.soon(now);
                 }
                 if let Some(asked) = change.asked {
+                    // What the request was to drop is in the table still.
+                    self.forget_dropped();
                     let error = PlanError::Kernel { why: why.clone() };
                     self.refuse(asked.by, error);
                 }
@@ -322,6 +283,14 @@ impl Service {
             }
         }
         self.closing_soon(now);
+    }
+
+    /// Endpoints that the published table has are dropped no longer.
+    fn forget_dropped(&mut self) {
+        let table = self.published.as_ref();
+        for (endpoint, place) in &mut self.places {
+            place.dropped &= table.is_none_or(|table| table.slots(endpoint.0).is_empty());
+        }
     }
 
     fn refreshed(&mut self) {

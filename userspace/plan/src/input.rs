@@ -139,6 +139,8 @@ pub struct FlipRequest {
     pub drain_ms: u64,
     /// Whether the old generation stays open for a rollback.
     pub keep: bool,
+    /// Endpoints that nobody is to accept at any more.
+    pub drop: Vec<Endpoint>,
 }
 
 /// Which generation a flip goes to.

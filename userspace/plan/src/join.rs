@@ -101,6 +101,7 @@ impl Service {
                 address: *address,
                 unserved_since: None,
                 given_up: false,
+                dropped: false,
                 strangers: false,
             });
         }

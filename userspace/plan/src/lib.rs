@@ -76,6 +76,7 @@ mod rules;
 mod service;
 mod succession;
 mod table;
+mod target;
 mod tcp;
 #[cfg(test)]
 mod tests;

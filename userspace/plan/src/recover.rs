@@ -60,6 +60,7 @@ impl Service {
         };
         let previous = service.generations.iter().find(was_left_last);
         service.previous = previous.map(|generation| generation.id);
+        service.find_dropped();
         service.resume(left, now);
         let effects = service.on(crate::Input::Time, now);
         (service, effects)
@@ -78,6 +79,7 @@ impl Service {
                 address: note.address,
                 unserved_since: None,
                 given_up: false,
+                dropped: false,
                 strangers: false,
             },
         );
@@ -206,6 +208,23 @@ impl Service {
         if !slots.is_empty() {
             slots.iter().for_each(|slot| self.note(*slot));
             self.closing_soon(now);
+        }
+    }
+
+    /// An endpoint that only generations have which were flipped away from would be in the published
+    /// table, had it not been dropped.
+    fn find_dropped(&mut self) {
+        let Some(table) = &self.published else {
+            return;
+        };
+        for (endpoint, place) in &mut self.places {
+            let mut its = self.listeners.values().filter(|l| l.endpoint == *endpoint);
+            place.dropped = table.slots(endpoint.0).is_empty()
+                && its.all(|listener| {
+                    let mut generations = self.generations.iter();
+                    let its = generations.find(|g| g.id == listener.generation);
+                    its.is_some_and(|generation| generation.departure.is_some())
+                });
         }
     }
 

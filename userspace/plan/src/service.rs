@@ -23,6 +23,9 @@ pub struct Place {
     pub unserved_since: Option<Moment>,
     /// Whether the hold is over, and its listeners are closed.
     pub given_up: bool,
+    /// Whether an operator has dropped it: the table names nobody there until a generation that
+    /// works has a listener at it.
+    pub dropped: bool,
     /// Whether listeners that are nobody's have been seen in its reuseport group.
     pub strangers: bool,
 }

@@ -1,6 +1,6 @@
 //! What peers are told, and the timeline.
 
-use synflip_types::{EndpointId, Epoch, GenerationId, Name};
+use synflip_types::{Endpoint, EndpointId, Epoch, GenerationId, Name};
 
 use crate::PlanError;
 
@@ -54,6 +54,8 @@ pub enum DrainEnd {
     Standby,
     /// Something is still pending. Nothing was closed, and the drain goes on.
     DeadlinePassed,
+    /// It goes on serving endpoints that the new one lacks, and drains once somebody else does.
+    Serving,
     /// The old generation works again, or was retired.
     Superseded,
 }
@@ -98,6 +100,11 @@ pub enum Happened {
     Working {
         /// Since this flip.
         epoch: Epoch,
+    },
+    /// It has nobody at an endpoint, whose connections go where they went before.
+    Lacks {
+        /// The endpoint.
+        endpoint: Endpoint,
     },
     /// Its table has changed.
     Refreshed {

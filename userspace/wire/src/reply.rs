@@ -85,6 +85,9 @@ pub struct Committed {
     pub commit_ms: f64,
     /// When it committed, in milliseconds since the Unix epoch.
     pub committed_at_ms: u64,
+    /// Endpoints at which the new generation has nobody: connections go where they went before.
+    #[serde(default)]
+    pub lacks: Vec<Endpoint>,
 }
 
 /// Requests pending on a listener, or on all of a generation's, at one moment.
@@ -118,6 +121,8 @@ pub enum DrainEnd {
     DeadlinePassed,
     /// Another flip has made the old generation work again.
     Superseded,
+    /// The old generation goes on serving endpoints that the new one lacks.
+    Serving,
     /// A way of a later release.
     #[serde(other)]
     Unknown,

@@ -51,6 +51,9 @@ pub enum Request {
         /// retired.
         #[serde(default)]
         keep: bool,
+        /// Endpoints that nobody is to accept at any more: the new generation lacks them.
+        #[serde(default)]
+        drop_endpoints: Vec<Endpoint>,
     },
     /// Forgets a generation that is not working and tells its servers to close.
     Retire {

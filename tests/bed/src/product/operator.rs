@@ -54,6 +54,7 @@ impl Operator {
             if_epoch: None,
             drain_ms: u64::try_from(drain.as_millis()).context("a drain time")?,
             keep,
+            drop_endpoints: Vec::new(),
         };
         self.flip = self.client.send(&request, &[])?;
         match self.client.answer(self.flip, SOON)? {

@@ -92,11 +92,17 @@ impl Flips {
             if_epoch: None,
             drain_ms: 0,
             keep: false,
+            drop: Vec::new(),
         })
     }
 
     pub(super) fn keep(mut self) -> Self {
         self.0.keep = true;
+        self
+    }
+
+    pub(super) fn drop(mut self, port: u16) -> Self {
+        self.0.drop.push(address(port));
         self
     }
 

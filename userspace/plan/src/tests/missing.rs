@@ -33,6 +33,81 @@ fn a_flip_that_would_leave_an_endpoint_without_anybody_is_refused() {
 }
 
 #[test]
+fn an_endpoint_that_is_dropped_is_in_no_table_until_somebody_who_works_has_it() {
+    let mut scene = v2_lacks_one();
+    let effects = scene.run(Flips::to("v2").drop(ALT).wait(60_000).input());
+    assert!(
+        effects.contains(&drain_over(1, DrainEnd::Drained)),
+        "{effects:?}"
+    );
+    assert_eq!(scene.service.table(), Some(&table(2, 2, &[&[2]])));
+    // It was told to close; until it has, nothing of it comes back into the table.
+    assert_eq!(scene.woken_on(), []);
+    scene.run(closed(A));
+    assert_eq!(scene.service.table(), Some(&table(2, 2, &[&[2]])));
+    scene.joins_ready(C, "v2", &[(ALT, 21)]);
+    assert_eq!(
+        scene.service.table().map(|table| table.slots(1).len()),
+        Some(1)
+    );
+}
+
+#[test]
+fn if_the_kernel_refuses_the_flip_nothing_is_dropped() {
+    let mut scene = v2_lacks_one();
+    scene.on(Flips::to("v2").drop(ALT).input());
+    scene.on(not_published(None));
+    assert_eq!(
+        scene.on(flip("v2")),
+        [refused(
+            OPERATOR,
+            PlanError::EndpointMissing {
+                name: "v2".into(),
+                address: address(ALT).address(),
+            }
+        )]
+    );
+}
+
+#[test]
+fn only_an_endpoint_that_the_new_generation_lacks_can_be_dropped() {
+    let mut scene = v2_lacks_one();
+    let (name, address_of) = ("v2".to_owned(), |port| address(port).address());
+    let error = PlanError::EndpointNotMissing {
+        name,
+        address: address_of(WEB),
+    };
+    let drop = Flips::to("v2").drop(WEB).input();
+    assert_eq!(scene.on(drop), [refused(OPERATOR, error)]);
+    let error = PlanError::NoSuchEndpoint {
+        address: address_of(9),
+        known: format!("{}, {}", address_of(WEB), address_of(ALT)),
+    };
+    let drop = Flips::to("v2").drop(9).input();
+    assert_eq!(scene.on(drop), [refused(OPERATOR, error)]);
+}
+
+#[test]
+fn a_rollback_leaves_an_endpoint_that_the_old_generation_lacks_with_the_new_one() {
+    let mut scene = Scene::v1_works();
+    scene.joins_ready(B, "v2", &[(WEB, 20), (ALT, 21)]);
+    scene.run(Flips::to("v2").keep().input());
+    let effects = scene.run(Flips::to("previous").keep().wait(60_000).input());
+    let endpoint = address(ALT);
+    assert!(
+        effects.contains(&record(1, Happened::Lacks { endpoint })),
+        "{effects:?}"
+    );
+    // Nobody waits for a drain that does not end while v2 serves that endpoint.
+    assert!(
+        effects.contains(&drain_over(2, DrainEnd::Serving)),
+        "{effects:?}"
+    );
+    assert_eq!(scene.service.table(), Some(&table(1, 3, &[&[0], &[2]])));
+    assert_eq!(scene.phase(2), Some(Phase::Draining));
+}
+
+#[test]
 fn a_flip_is_not_refused_for_an_endpoint_that_nobody_accepts_at_any_more() {
     // A4 (b): v1 is A at WEB and B at ALT; B has died.
     let mut scene = Scene::v1_works();

@@ -41,6 +41,19 @@ fn a_drain_goes_on_with_the_program_attached_first() {
 }
 
 #[test]
+fn an_endpoint_that_was_dropped_stays_dropped() {
+    let at_alt = listener(ALT, 11, 1).leaving(5);
+    let all = [
+        stored(living(0, v1().leaving(5))),
+        stored(living(1, v2())),
+        stored(living(2, at_alt)),
+    ];
+    let (mut scene, effects) = Scene::recovered(v2_table(), &all);
+    scene.carry_out(effects);
+    assert_eq!(scene.service.table(), v2_table().as_ref());
+}
+
+#[test]
 fn a_generation_that_was_kept_is_kept() {
     let all = [stored(living(0, v1().kept(5))), stored(living(1, v2()))];
     let (mut scene, effects) = Scene::recovered(v2_table(), &all);

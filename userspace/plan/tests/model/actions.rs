@@ -373,6 +373,7 @@ impl World {
             // Shorter than two looks at a drain.
             drain_ms: 80,
             keep,
+            drop: Vec::new(),
         };
         self.tell(scope, Input::Flip(request))
     }

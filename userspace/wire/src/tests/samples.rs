@@ -23,7 +23,7 @@ macro_rules! all {
 
 all!(events, Event: Working, Draining, Leaving, Standby, Drained, Retired, Unknown);
 all!(phases, Phase: Registered, Ready, Working, Draining, Leaving, Standby, Drained, Unknown);
-all!(ends, DrainEnd: Drained, Standby, DeadlinePassed, Superseded, Unknown);
+all!(ends, DrainEnd: Drained, Standby, DeadlinePassed, Superseded, Serving, Unknown);
 all!(codes, ErrorCode:
     BadMessage, UnknownRequest, VersionMismatch, LimitReached, NotAllowed, BadListener,
     NoSuchService, AmbiguousService, NoSuchGeneration, NotReady, AlreadyWorking, FlipInProgress,
@@ -50,6 +50,7 @@ pub(super) fn requests() -> Vec<Request> {
         if_epoch: Some(Epoch(3)),
         drain_ms: 5000,
         keep: true,
+        drop_endpoints: vec![endpoint()],
     };
     let all = vec![
         Request::Hello(Hello::new()),
@@ -106,6 +107,7 @@ pub(super) fn replies() -> Vec<Reply> {
         listeners: 4,
         commit_ms: 8.25,
         committed_at_ms: 5,
+        lacks: vec![endpoint()],
     };
     let mut all = vec![
         Reply::Hello(Hello::new().welcome().unwrap()),
