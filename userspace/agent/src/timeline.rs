@@ -41,6 +41,7 @@ impl Timeline {
             Happened::ProgramGone
             | Happened::NotPublished { .. }
             | Happened::Lacks { .. }
+            | Happened::Abandoned { .. }
             | Happened::Held { .. }
             | Happened::GivenUp { .. } => {
                 tracing::warn!(%service, generation = %of, "{text}");
@@ -73,6 +74,9 @@ fn text(what: &Happened) -> String {
         Happened::Ready => "ready".into(),
         Happened::Closed => "a process closed its listeners".into(),
         Happened::Died => "a process is gone".into(),
+        Happened::Abandoned { listeners } => {
+            format!("its processes have closed {listeners} listeners without saying so")
+        }
         Happened::Working { epoch } => format!("working since epoch {epoch}"),
         Happened::Lacks { endpoint } => format!(
             "has nobody at {}: connections go where they went before",
@@ -83,8 +87,7 @@ fn text(what: &Happened) -> String {
             format!("draining: {queued} queued, {half_open} half-open")
         }
         Happened::ProgramGone => {
-            "connections came after the commit: a member of the reuseport group has replaced or \
-             detached the program; attaching it again"
+            "a member of the reuseport group has replaced or detached the program; attaching it again"
                 .into()
         }
         Happened::Drained { kept, after_ms } => {

@@ -100,6 +100,17 @@ pub enum Input {
         /// Whether there are any.
         present: bool,
     },
+    /// Nobody has these listeners any more but the agent: whoever held them has closed them, and
+    /// lives.
+    Abandoned {
+        /// The slots.
+        slots: Vec<Slot>,
+        /// How many descriptors registrations had brought when that was seen: so many
+        /// [`crate::Effect::Fill`] and [`crate::Effect::Keep`] had been carried out.
+        brought: u64,
+    },
+    /// The program was seen to be off a group, or another one in its place.
+    ProgramGone,
     /// Whether nobody accepts from a listener although its process lives.
     Stuck {
         /// The slot.

@@ -167,6 +167,7 @@ impl Service {
                 lent: BTreeSet::new(),
             };
             self.listeners.insert(slot, listener);
+            self.brought += 1;
             self.put(Effect::Fill { slot, cookie });
             self.note(slot);
             joining.new.push(slot);
@@ -282,6 +283,7 @@ impl Service {
         *known |= ready;
         (listener.left, listener.custody) = (None, true);
         let cookie = listener.cookie;
+        self.brought += 1;
         self.put(Effect::Keep { slot, cookie });
         self.note(slot);
         self.forget_processes();

@@ -1,6 +1,6 @@
 //! Leaving: a process closes its listeners or dies, and what becomes of them when nobody comes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use synflip_types::{EndpointId, GenerationId, Slot};
 
@@ -30,6 +30,35 @@ impl Service {
             Departure::Died => Happened::Died,
         };
         self.record(known.generation, what);
+        self.closing_soon(now);
+    }
+
+    /// Nobody has these listeners any more but the agent, although processes that held them live.
+    pub(crate) fn abandoned(&mut self, slots: &[Slot], brought: u64, now: Moment) {
+        // Somebody has come with listeners since, maybe with these.
+        if brought != self.brought {
+            return;
+        }
+        let mut news: BTreeMap<GenerationId, usize> = BTreeMap::new();
+        for slot in slots {
+            if let Some(listener) = self.listeners.get_mut(slot)
+                && listener.role == Role::Member
+                && listener.custody
+                && listener.is_held()
+            {
+                listener.holders.clear();
+                listener.left = Some(Departure::Closed);
+                *news.entry(listener.generation).or_default() += 1;
+                self.note(*slot);
+            }
+        }
+        if news.is_empty() {
+            return;
+        }
+        for (generation, listeners) in news {
+            self.record(generation, Happened::Abandoned { listeners });
+        }
+        self.forget_processes();
         self.closing_soon(now);
     }
 

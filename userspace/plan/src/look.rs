@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use synflip_types::{EndpointId, GenerationId, Slot};
 
-use crate::{Effect, Link, Moment, ProcessId, Reading, Role, Service, drain::Check, time::Retry};
+use crate::{
+    Effect, Happened, Link, Moment, ProcessId, Reading, Role, Service, drain::Check, time::Retry,
+};
 
 /// A look at listeners that is under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +40,17 @@ impl Service {
     pub(crate) fn void_look(&mut self) {
         if let Some(look) = &mut self.looking {
             look.is_void = true;
+        }
+    }
+
+    /// The program was seen to be off a group, or another one in its place.
+    pub(crate) fn program_gone(&mut self, now: Moment) {
+        // If a registration puts it on, it is on its way; and if it was refused, it is tried again.
+        if self.joins.is_empty() && self.attach.is_none() {
+            if let Some(working) = self.working {
+                self.record(working, Happened::ProgramGone);
+            }
+            self.put_program_back(now);
         }
     }
 

@@ -51,6 +51,8 @@ pub struct Service {
     pub(crate) answers: Vec<(Asker, Answer)>,
     pub(crate) drains: Vec<Drain>,
     pub(crate) closing: Option<Retry>,
+    /// How many descriptors registrations have brought.
+    pub(crate) brought: u64,
     /// Whether a listener has come that may relieve a tombstone.
     pub(crate) relieved: bool,
     pub(crate) absent: Option<Retry>,
@@ -83,6 +85,7 @@ impl Service {
             answers: Vec::new(),
             drains: Vec::new(),
             closing: None,
+            brought: 0,
             relieved: false,
             absent: None,
             looking: None,
@@ -120,6 +123,8 @@ impl Service {
                     self.put_program_back(now);
                 }
             }
+            Input::Abandoned { slots, brought } => self.abandoned(&slots, brought, now),
+            Input::ProgramGone => self.program_gone(now),
             Input::Stuck { slot, stuck } => {
                 if let Some(listener) = self.listeners.get_mut(&slot) {
                     listener.stuck = stuck;

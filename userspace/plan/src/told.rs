@@ -96,6 +96,11 @@ pub enum Happened {
     Closed,
     /// A process has ended.
     Died,
+    /// Its processes have closed listeners without saying so.
+    Abandoned {
+        /// How many.
+        listeners: usize,
+    },
     /// New connections go to it.
     Working {
         /// Since this flip.
@@ -118,8 +123,8 @@ pub enum Happened {
         /// Handshakes that had begun.
         half_open: u64,
     },
-    /// Connections have come to a listener that no table names: the program was replaced or taken
-    /// away.
+    /// The program was replaced or taken away: it was seen to be, or connections have come to a
+    /// listener that no table names.
     ProgramGone,
     /// Nothing is pending on it.
     Drained {

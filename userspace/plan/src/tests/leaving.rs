@@ -168,3 +168,65 @@ fn who_has_left_is_told_nothing_any_more() {
     assert!(effects.contains(&tell(C, Event::Draining)), "{effects:?}");
     assert!(!effects.contains(&tell(A, Event::Draining)), "{effects:?}");
 }
+
+fn abandoned(slots: &[u32], brought: u64) -> Input {
+    let slots = slots.iter().copied().map(Slot).collect();
+    Input::Abandoned { slots, brought }
+}
+
+const ONE_CLOSED: Happened = Happened::Abandoned { listeners: 1 };
+
+#[test]
+fn a_listener_that_a_living_process_has_closed_is_out_of_the_table_and_its_queue_is_lent() {
+    // Hazards A8 and A19: A holds two listeners, and closes one of them.
+    let mut scene = Scene::new();
+    scene.joins_ready(A, "v1", &[(WEB, 10), (WEB, 11)]);
+    scene.pending(1, 3, 0);
+    assert_eq!(
+        without_wakes(scene.on(abandoned(&[1], 2))),
+        [
+            note(1, listener(WEB, 11, 1)),
+            record(1, ONE_CLOSED),
+            publish(&table(1, 1, &[&[0]]), &[(0, 10)]),
+        ]
+    );
+    let effects = scene.run(published());
+    assert!(effects.contains(&lend(1, A)), "{effects:?}");
+}
+
+#[test]
+fn if_all_are_closed_a_generation_that_is_ready_succeeds() {
+    // Hazard A20: the old server is stopped before the flip, and lives on for its clients.
+    let mut scene = Scene::v2_is_ready();
+    let effects = scene.run(abandoned(&[0], 2));
+    assert!(effects.contains(&works(2, 2)), "{effects:?}");
+}
+
+#[test]
+fn what_was_seen_before_a_process_came_back_is_not_believed() {
+    let mut scene = Scene::v1_works();
+    scene.joins(B, "v1", &[(WEB, 10)]);
+    assert_eq!(scene.on(abandoned(&[0], 1)), []);
+    assert_eq!(scene.working(), Some(1));
+}
+
+#[test]
+fn what_nobody_holds_is_not_abandoned_again() {
+    let mut scene = Scene::v2_is_ready();
+    scene.run(died(B));
+    assert_eq!(scene.on(abandoned(&[1], 2)), []);
+}
+
+#[test]
+fn a_program_that_is_gone_is_put_back_and_what_came_past_it_is_looked_for() {
+    // Hazards A9 and A24.
+    let mut scene = Scene::v1_works();
+    assert_eq!(
+        scene.on(Input::ProgramGone),
+        [
+            record(1, Happened::ProgramGone),
+            attach_again(),
+            Effect::Barrier,
+        ]
+    );
+}
