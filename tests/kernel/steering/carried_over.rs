@@ -217,6 +217,11 @@ fn expected(slot: u32, cookie: Option<u64>, address: SocketAddr) -> Member {
         5 => (MemberState::Leaving, 5, "gen5", 2),
         _ => (MemberState::Registered, 7, "gen7", 0),
     };
+    let mut later = [0; Member::LATER_WORDS];
+    // Not noted, but known of what was flipped away from.
+    if matches!(slot, 3 | 5) {
+        later[Member::FLAGS] = Member::READY;
+    }
     Member {
         state,
         generation,
@@ -227,6 +232,7 @@ fn expected(slot: u32, cookie: Option<u64>, address: SocketAddr) -> Member {
         pid: 4000 + slot,
         pid_namespace: 0xf000_0001,
         started: 123_456_789_012,
+        later,
         ..Member::registered(cookie.unwrap_or(0), u32::from(slot == 2), address)
     }
 }

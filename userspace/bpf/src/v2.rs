@@ -36,7 +36,8 @@ pub(crate) fn member(words: &[u64; MEMBER_WORDS]) -> Option<Member> {
         _ => return None,
     };
     let address = SocketAddr::new(ip, u16::from_le_bytes([port[0], port[1]]));
-    let (state, owner_uid) = halves(words[1]);
+    let (high, owner_uid) = halves(words[1]);
+    let state = MemberState::from_number(high.to_be_bytes()[0])?;
     let (endpoint, generation) = halves(words[2]);
     let (pid_namespace, pid) = halves(words[10]);
     let mut padded = [0; Member::NAME_BYTES];
@@ -44,16 +45,24 @@ pub(crate) fn member(words: &[u64; MEMBER_WORDS]) -> Option<Member> {
         .iter_mut()
         .zip(name)
         .for_each(|(to, from)| *to = *from);
+    let left_at = halves(words[3]).0;
+    let mut later = [0; Member::LATER_WORDS];
+    // Version 2 did not note who was ready. What a flip went away from was (a retired one has no
+    // flip); so is what the table names, which is seen there.
+    if matches!(state, MemberState::Kept | MemberState::Leaving) && left_at != 0 {
+        later[Member::FLAGS] = Member::READY;
+    }
     Some(Member {
-        state: MemberState::from_number(state.to_be_bytes()[0])?,
+        state,
         generation,
         name: padded,
         owner_uid,
-        left_at: halves(words[3]).0,
-        defer_accept: state & Member::MAX_DEFER_ACCEPT,
+        left_at,
+        defer_accept: high & Member::MAX_DEFER_ACCEPT,
         pid,
         pid_namespace,
         started: words[11],
+        later,
         ..Member::registered(words[0], endpoint, address)
     })
 }
@@ -181,6 +190,8 @@ mod tests {
         }
         words[10] = 8 << 32 | 4242;
         words[11] = 99;
+        let mut later = [0; Member::LATER_WORDS];
+        later[Member::FLAGS] = Member::READY;
         let expected = Member {
             state: MemberState::Kept,
             generation: 9,
@@ -191,9 +202,18 @@ mod tests {
             pid: 4242,
             pid_namespace: 8,
             started: 99,
+            later,
             ..Member::registered(77, 3, ([10, 1, 2, 3], 8080).into())
         };
         assert_eq!(member(&words), Some(expected));
         assert_eq!(member(&[0; MEMBER_WORDS]), None);
+
+        // Retired, or never flipped away from: it may never have been ready.
+        let ready = |words: &_| member(words).map(|member| member.later[Member::FLAGS]);
+        words[3] &= 0xffff_ffff;
+        assert_eq!(ready(&words), Some(0));
+        words[1] = 1 << 56;
+        words[3] |= 12 << 32;
+        assert_eq!(ready(&words), Some(0));
     }
 }
