@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
-use synflip_bed::{Fixture, Setup, network::answers, product::Generation};
+use synflip_bed::{Fixture, Setup, fixture::find, network::answers, product::Generation};
 
 use crate::helpers::{REGIMES, at_once::at_once};
 
@@ -88,6 +88,17 @@ fn adopted_servers_and_others_replace_each_other() -> Result<()> {
     ensure!(answers(waiting)? == [3; 10]);
     ensure!(!fixture.agent.log().contains("relaying"), "not handed over");
     drop(third);
+    Ok(())
+}
+
+#[test]
+fn an_adopted_server_is_shown_after_the_agent_has_restarted() -> Result<()> {
+    let mut fixture = Fixture::new()?;
+    let server = adopted(&fixture, 1, &[])?;
+    fixture.restart_agent()?;
+    let service = fixture.agent.service()?;
+    let pids = find(&service, "gen1").map(|generation| generation.pids.clone());
+    ensure!(pids == Some(vec![server.pid()]), "{service:#?}");
     Ok(())
 }
 

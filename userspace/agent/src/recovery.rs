@@ -122,7 +122,9 @@ impl Registry {
         }
         self.host.take(name, owner_uid, groups);
         let worker = Worker::start(executor).map_err(AgentError::io("starting a thread"))?;
+        let mut inherited = BTreeMap::new();
         for (process, identity, pidfd) in processes.living {
+            inherited.insert(process, identity.pid);
             let watched = pidfd
                 .try_clone()
                 .map_err(AgentError::io("following a process"))?;
@@ -141,6 +143,7 @@ impl Registry {
         let (machine, effects) = synflip_plan::Service::recovered(rules, published, &left, now);
         let mut service = Service::new(name.clone(), machine, worker, self.started);
         service.timeline = timeline;
+        service.inherited = inherited;
         self.setting.faults.reach(Point::Restored);
         let listeners = left.len();
         tracing::info!(service = %name, listeners, "taken up where it was left");

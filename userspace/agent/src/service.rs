@@ -27,6 +27,8 @@ pub(crate) struct Service {
     pub(crate) worker: Worker,
     /// When the machine is to be told that time has passed.
     pub(crate) wake: Option<Instant>,
+    /// The processes that an earlier agent knew, and their numbers.
+    pub(crate) inherited: BTreeMap<ProcessId, u32>,
     /// The generations that there were before the last fact.
     names: BTreeMap<GenerationId, Name>,
     /// The drains that somebody waits for.
@@ -50,6 +52,7 @@ impl Service {
             timeline: Timeline::default(),
             worker,
             wake: None,
+            inherited: BTreeMap::new(),
             names: BTreeMap::new(),
             records: Vec::new(),
             commit: Duration::ZERO,

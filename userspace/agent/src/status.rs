@@ -4,7 +4,7 @@
 //! the answer when all have come.
 
 use synflip_bpf::{BpfError, Variant};
-use synflip_plan::{Asker, Phase, Role};
+use synflip_plan::{Asker, Link, Phase, ProcessId, Role};
 use synflip_types::EndpointId;
 use synflip_wire::{
     AgentStatus, EndpointStatus, GenerationStatus, HoldStatus, ListenerStatus, Name, Refusal,
@@ -220,6 +220,17 @@ impl Service {
         })
     }
 
+    /// A process's number. One that an earlier agent knew is shown when it is not waited for any
+    /// more.
+    fn pid(&self, process: ProcessId, peers: &Peers) -> Option<u32> {
+        let connected = peers.get(process).map(|peer| peer.pid);
+        connected.or_else(|| {
+            let known = self.machine.processes().get(&process)?;
+            let pid = self.inherited.get(&process)?;
+            (known.link == Link::Adopted).then_some(*pid)
+        })
+    }
+
     fn generation(&self, generation: &synflip_plan::Generation, peers: &Peers) -> GenerationStatus {
         let machine = &self.machine;
         let mut pids: Vec<u32> = Vec::new();
@@ -231,7 +242,7 @@ impl Service {
             accepting |= listener.accepts();
             let holders = listener.holders.keys();
             let held_by: Vec<u32> = holders
-                .filter_map(|process| Some(peers.get(*process)?.pid))
+                .filter_map(|process| self.pid(*process, peers))
                 .collect();
             for pid in &held_by {
                 if !pids.contains(pid) {
