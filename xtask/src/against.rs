@@ -11,24 +11,40 @@ use serde_json::Value;
 
 use crate::cargo::{built, cargo, metadata, output, quietly, root, target_dir};
 
-/// Builds the programs of a commit; returns where they are.
+/// What the hazards start.
+pub(crate) const OF_HAZARDS: &[&str] = &[
+    "synflip",
+    "synflip-activate",
+    HAZARD_SERVER,
+    "synflip-server",
+];
+
+/// Builds programs of a commit; returns where they are.
 ///
 /// In `target/against/`, in a directory for each commit: a second time there is nothing to do.
-pub(crate) fn programs(commit: &str) -> Result<PathBuf> {
-    let hash = hash(commit)?;
+pub(crate) fn programs(commit: &str, wanted: &[&str]) -> Result<PathBuf> {
+    let hash = hash(commit)?.with_context(|| {
+        format!(
+            "this clone has no commit {commit}: is the name right, or the clone a shallow one? \
+             (`git fetch --unshallow` gets all commits)"
+        )
+    })?;
     let dir = target_dir()?.join("against").join(&hash);
     let tree = dir.join("tree");
     if !tree.is_dir() {
         unpack(&hash, &dir).with_context(|| format!("cannot unpack {commit}"))?;
     }
-    add_server(&tree).context("cannot add the server of the hazards to that commit")?;
+    if wanted.contains(&HAZARD_SERVER) {
+        add_server(&tree).context("cannot add the server of the hazards to that commit")?;
+    }
     let mut command = cargo();
     command
         .current_dir(&tree)
         .args(["build", "--release", "--locked"])
         .arg("--target-dir")
         .arg(dir.join("target"))
-        .args(programs_in(&tree)?);
+        .args(programs_in(&tree, wanted)?)
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0");
     let said = output(command.arg("--message-format=json-render-diagnostics"))?;
     let built = built(&said)?;
     let dir = built.first().and_then(|(_, _, file)| file.parent());
@@ -37,20 +53,16 @@ pub(crate) fn programs(commit: &str) -> Result<PathBuf> {
         .to_owned())
 }
 
-/// The whole name of a commit.
-fn hash(commit: &str) -> Result<String> {
+/// The whole name of a commit; none if this clone does not have it.
+pub(crate) fn hash(commit: &str) -> Result<Option<String>> {
     let found = git()
         .args(["rev-parse", "--verify", "--quiet", "--end-of-options"])
         .arg(format!("{commit}^{{commit}}"))
         .stderr(Stdio::inherit())
         .output()
         .context("cannot start git")?;
-    ensure!(
-        found.status.success(),
-        "this clone has no commit {commit}: is the name right, or the clone a shallow one? \
-         (`git fetch --unshallow` gets all commits)"
-    );
-    Ok(String::from_utf8_lossy(&found.stdout).trim().to_owned())
+    let hash = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+    Ok(found.status.success().then_some(hash))
 }
 
 /// Writes the files of a commit to `tree` in a directory, all of them or none.
@@ -107,14 +119,14 @@ fn add_server(tree: &Path) -> Result<()> {
 }
 
 /// The arguments for cargo that select the programs, wherever they are.
-fn programs_in(tree: &Path) -> Result<Vec<String>> {
+fn programs_in(tree: &Path, wanted: &[&str]) -> Result<Vec<String>> {
     let metadata = metadata(cargo().current_dir(tree).arg("--locked"))?;
     let array = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut args = Vec::new();
     for package in array(&metadata["packages"]) {
         for target in array(&package["targets"]) {
-            let wanted = PROGRAMS.iter().find(|name| target["name"] == **name);
-            let (Some(program), "bin") = (wanted, target["kind"][0].as_str().unwrap_or_default())
+            let program = wanted.iter().find(|name| target["name"] == **name);
+            let (Some(program), "bin") = (program, target["kind"][0].as_str().unwrap_or_default())
             else {
                 continue;
             };
@@ -132,12 +144,7 @@ fn git() -> Command {
     command
 }
 
-/// What the tests start.
-const PROGRAMS: &[&str] = &[
-    "synflip",
-    "synflip-activate",
-    "synflip-hazard-server",
-    "synflip-server",
-];
-/// The folder of the server that misuses the helper.
+/// The program of the server that misuses the helper.
+const HAZARD_SERVER: &str = "synflip-hazard-server";
+/// Its folder.
 const SERVER: &str = "tests/kernel/hazards/server";

@@ -29,6 +29,8 @@ pub(crate) enum TestProgram {
     Kernel,
     /// `tests/kernel/hazards`
     Hazards,
+    /// `tests/kernel/carry_over`
+    CarryOver,
     /// `tests/kernel/systemd`, for a machine that systemd has booted.
     Systemd,
     /// The end-to-end tests of `tests/lab`.
@@ -41,6 +43,7 @@ impl TestProgram {
         match self {
             Self::Kernel => "kernel",
             Self::Hazards => "hazards",
+            Self::CarryOver => "carry_over",
             Self::Systemd => "systemd",
             Self::E2e => "e2e",
         }
@@ -48,7 +51,9 @@ impl TestProgram {
 
     fn package(self) -> &'static str {
         match self {
-            Self::Kernel | Self::Hazards | Self::Systemd => "synflip-kernel-tests",
+            Self::Kernel | Self::Hazards | Self::CarryOver | Self::Systemd => {
+                "synflip-kernel-tests"
+            }
             Self::E2e => "synflip-lab",
         }
     }

@@ -17,7 +17,8 @@ use crate::{
 /// Runs the hazards whose names contain one of these, or all; with a commit, against its programs.
 pub(crate) fn run(commit: Option<&str>, only: &[String]) -> Result<Report> {
     // First: the name may be wrong.
-    let other = commit.map(against::programs).transpose()?;
+    let other = commit.map(|commit| against::programs(commit, against::OF_HAZARDS));
+    let other = other.transpose()?;
     let built = Binaries::build(&[TestProgram::Hazards])?;
     let dir = other.as_deref().map_or_else(|| built.dir(), Ok)?;
     let dir = dir.to_str().context("a path is not UTF-8")?;

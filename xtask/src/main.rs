@@ -15,6 +15,7 @@ mod apt;
 mod bench;
 mod binaries;
 mod cargo;
+mod carry_over;
 mod cases;
 mod check;
 mod ebpf;

@@ -14,7 +14,7 @@ use clap::ValueEnum as _;
 use crate::{
     binaries::{Binaries, TestProgram},
     cargo::{cargo, need_root},
-    hazards, host,
+    carry_over, hazards, host,
     tally::{Counts, Outcome, Report},
     vm,
 };
@@ -45,6 +45,8 @@ enum Tier {
     Kernel,
     /// What is known to be worse than without synflip. Needs root.
     Hazards,
+    /// What 0.1.0 has begun, under load. Needs root, and that release's commit.
+    CarryOver,
     /// Real servers under load. Needs root.
     E2e,
     /// The kernel tests on other kernels, in virtual machines.
@@ -75,7 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let tiers = all.filter(|tier| only.is_none_or(|only| only == **tier));
     // Said before anything is built.
     if tiers.clone().any(|tier| tier.needs_root()) {
-        need_root("kernel, hazards and e2e tests (unlike `cargo xtask test unit`)")?;
+        need_root("kernel, hazards, carry-over and e2e tests (unlike `cargo xtask test unit`)")?;
     }
     let mut report = Report::default();
     for tier in tiers {
@@ -101,6 +103,7 @@ impl Tier {
             Self::Unit => "unit",
             Self::Kernel => "kernel",
             Self::Hazards => "hazards",
+            Self::CarryOver => "carry-over",
             Self::E2e => "e2e",
             Self::Vm => "vm",
             Self::Systemd => "systemd",
@@ -108,7 +111,10 @@ impl Tier {
     }
 
     fn needs_root(self) -> bool {
-        matches!(self, Self::Kernel | Self::Hazards | Self::E2e)
+        matches!(
+            self,
+            Self::Kernel | Self::Hazards | Self::CarryOver | Self::E2e
+        )
     }
 
     fn run(self, args: &Args) -> Result<Report> {
@@ -119,6 +125,7 @@ impl Tier {
             Self::Unit => unit(),
             Self::Kernel => on_host(TestProgram::Kernel, &args.only),
             Self::Hazards => hazards::run(args.against.as_deref(), &args.only),
+            Self::CarryOver => carry_over::run(&args.only),
             Self::E2e => on_host(TestProgram::E2e, &args.only),
             Self::Vm => vm::matrix(&args.vm, &args.only, args.markdown.as_deref()),
             Self::Systemd => vm::with_systemd(&args.only),
@@ -135,11 +142,11 @@ fn on_host(program: TestProgram, only: &[String]) -> Result<Report> {
 }
 
 /// How many tests to run beside each other. Those of the kernel and the hazards mostly wait, for
-/// the kernel's timers or for a line with a round trip; the end-to-end tests are load, and those
-/// of systemd share its units.
+/// the kernel's timers or for a line with a round trip, and so do those of 0.1.0; the end-to-end
+/// tests are load, and those of systemd share its units.
 pub(crate) fn at_a_time(program: TestProgram) -> usize {
     match program {
-        TestProgram::Kernel | TestProgram::Hazards => {
+        TestProgram::Kernel | TestProgram::Hazards | TestProgram::CarryOver => {
             2 * thread::available_parallelism().map_or(1, usize::from)
         }
         TestProgram::E2e | TestProgram::Systemd => 1,

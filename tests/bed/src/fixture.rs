@@ -16,7 +16,7 @@
 
 mod waits;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Result, ensure};
 
@@ -94,6 +94,13 @@ impl Setup {
     #[must_use]
     pub fn agent_traced(mut self) -> Self {
         self.agent.traced = true;
+        self
+    }
+
+    /// With another `synflip` than this workspace's: see [`Agent::upgrade`].
+    #[must_use]
+    pub fn agent_program(mut self, program: PathBuf) -> Self {
+        self.agent.program = Some(program);
         self
     }
 

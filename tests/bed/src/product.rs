@@ -46,6 +46,21 @@ pub fn program(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The same program of an earlier release, in the directory that SYNFLIP_OLD_BIN_DIR names.
+///
+/// # Errors
+///
+/// When it is not there.
+pub fn old_program(name: &str) -> Result<PathBuf> {
+    let dir = env::var_os("SYNFLIP_OLD_BIN_DIR").context(
+        "SYNFLIP_OLD_BIN_DIR does not name the programs of the earlier release; \
+         `cargo xtask test carry-over` builds them",
+    )?;
+    let path = PathBuf::from(dir).join(name);
+    ensure!(path.is_file(), "no program at {}", path.display());
+    Ok(path)
+}
+
 /// Has cargo build all programs with the profile of the running one; returns where they are.
 fn build() -> Result<PathBuf> {
     let own = env::current_exe().context("find the running program")?;

@@ -15,7 +15,8 @@
 //! * D1, one release beside another on the control socket: 0.1.0 and what came after it cannot be
 //!   mixed, and are told so; `kernel/peers/versions.rs` and `synflip`'s own tests show that what
 //!   says hello can be.
-//! * D2, one version of the pins beside another: A7 shows what an agent makes of another one's.
+//! * D2, one version of the pins beside another: A7 shows what an agent makes of another one's, and
+//!   `kernel/carry_over` that one of 0.1.0 loses nothing.
 
 #![expect(
     clippy::tests_outside_test_module,

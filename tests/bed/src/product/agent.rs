@@ -1,28 +1,22 @@
 //! How does a test run an agent of its own?
 
+mod launch;
+
 use std::{
-    fs::{self, File},
-    io,
+    fs,
     os::unix::{net::UnixStream, process::ExitStatusExt as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::Arc,
+    process::Child,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::{
-    io::Errno,
-    process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit},
-    thread::{CapabilitySet, remove_capability_from_bounding_set},
-};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{
-    Netns,
-    product::{Pins, Store, program},
-    wait,
-};
+use crate::{Netns, product::Pins, wait};
+pub use launch::Options;
+use launch::{launch, socket};
 
 /// How long an agent may take to start, on a slow virtual machine.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
@@ -30,21 +24,6 @@ const STARTS_WITHIN: Duration = Duration::from_secs(30);
 const LAST_LINES: usize = 30;
 /// In its log, before the name of a point that it has reached.
 const REACHED: &str = " TRACE reached ";
-
-/// What differs from an ordinary agent.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// More arguments of `synflip agent`.
-    pub args: Vec<String>,
-    /// Run it in this process's own namespace instead of the server's.
-    pub outside: bool,
-    /// Where it keeps descriptors that outlive it.
-    pub store: Option<Arc<Store>>,
-    /// Give it the only capabilities that it needs: CAP_BPF and CAP_NET_ADMIN.
-    pub least_privilege: bool,
-    /// Have it log the points that it could be killed at: see [`Agent::reached`].
-    pub traced: bool,
-}
 
 /// An agent with a socket and pins of its own, killed and cleaned up when dropped.
 #[derive(Debug)]
@@ -114,6 +93,16 @@ impl Agent {
         self.launch(netns)
     }
 
+    /// Starts this workspace's agent where another program's was, with the same socket and pins.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer, with its log.
+    pub fn upgrade(&mut self, netns: &Netns) -> Result<()> {
+        self.options.program = None;
+        self.restart(netns)
+    }
+
     fn launch(&mut self, netns: &Netns) -> Result<()> {
         self.kill(Signal::KILL)?;
         self.child = launch(netns, self.dir.path(), self.pins.path(), &self.options)?;
@@ -169,6 +158,15 @@ impl Agent {
     /// Whether the command line gets an answer: whatever protocol the two speak.
     fn answers(&self) -> bool {
         self.cli(&["status"]).is_ok_and(|cli| cli.code == 0)
+    }
+
+    /// The program that it runs, and that talks to it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not built.
+    pub(super) fn program(&self) -> Result<PathBuf> {
+        self.options.program()
     }
 
     /// Its control socket.
@@ -276,77 +274,4 @@ impl Drop for Agent {
         drop(self.child.kill());
         drop(self.child.wait());
     }
-}
-
-fn socket(dir: &Path) -> PathBuf {
-    dir.join("agent.sock")
-}
-
-/// Leaves this thread's children no capability but those that an agent needs.
-fn drop_capabilities() -> io::Result<()> {
-    let kept = CapabilitySet::BPF | CapabilitySet::NET_ADMIN;
-    for capability in CapabilitySet::all().difference(kept) {
-        match remove_capability_from_bounding_set(capability) {
-            // A kernel that does not know it cannot give it either.
-            Ok(()) | Err(Errno::INVAL) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
-}
-
-fn launch(netns: &Netns, dir: &Path, bpffs: &Path, options: &Options) -> Result<Child> {
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(dir.join("log"))?;
-    let synflip = program("synflip")?;
-    let (mut command, passing) = match &options.store {
-        Some(store) => {
-            let (command, to) = store.activate(&synflip)?;
-            (command, Some((store, to)))
-        }
-        None => (Command::new(synflip), None),
-    };
-    if passing.is_none() {
-        command.stdin(Stdio::null());
-    }
-    command
-        .arg("agent")
-        .arg("--bpffs")
-        .arg(bpffs)
-        .arg("--socket")
-        .arg(socket(dir));
-    command.args(&options.args);
-    let log_level = if options.traced {
-        "debug,synflip_agent::fault=trace"
-    } else {
-        "debug"
-    };
-    command
-        .env("RUST_LOG", log_level)
-        .stdout(Stdio::null())
-        .stderr(log);
-    let started: io::Result<Child> = if options.outside {
-        command.spawn()
-    } else {
-        netns.run(|| {
-            if options.least_privilege {
-                // Before 5.11 maps count as locked memory; a unit has LimitMEMLOCK= for that. From
-                // then on it does not matter whether it may be raised here.
-                let unlimited = Rlimit {
-                    current: None,
-                    maximum: None,
-                };
-                setrlimit(Resource::Memlock, unlimited).unwrap_or_default();
-                drop_capabilities()?;
-            }
-            command.spawn()
-        })
-    };
-    let started = started.context("start the agent")?;
-    if let Some((store, to)) = passing {
-        store.pass_on(&to)?;
-    }
-    Ok(started)
 }

@@ -25,7 +25,7 @@ use crate::{
     kills::Death,
     ledger::Ledger,
     load::monotonic_us,
-    product::{Agent, program},
+    product::{Agent, old_program, program},
     wait::{self, SOON},
 };
 
@@ -48,6 +48,8 @@ pub struct Spec {
     pub ledger: bool,
     /// The program, which has the arguments of `synflip-server`.
     pub program: String,
+    /// Whether it is the program of the earlier release: see [`old_program`].
+    pub old: bool,
     /// The user and the group that it runs as, if not as this process does.
     pub uid: Option<u32>,
 }
@@ -64,6 +66,7 @@ impl Spec {
             args: Vec::new(),
             ledger: false,
             program: "synflip-server".into(),
+            old: false,
             uid: None,
         }
     }
@@ -86,6 +89,13 @@ impl Spec {
     #[must_use]
     pub fn program(mut self, name: &str) -> Self {
         self.program = name.into();
+        self
+    }
+
+    /// Has the earlier release's program run.
+    #[must_use]
+    pub fn old(mut self) -> Self {
+        self.old = true;
         self
     }
 
@@ -296,6 +306,7 @@ impl Drop for Generation {
 }
 
 fn command(spec: &Spec) -> Result<Command> {
+    let program = if spec.old { old_program } else { program };
     let mut command = Command::new(program(&spec.program)?);
     command.arg("--listeners").arg(spec.listeners.to_string());
     command.arg("--number").arg(spec.number.to_string());
