@@ -5,6 +5,7 @@ mod victim;
 
 mod allowed;
 mod bounds;
+mod descriptors;
 mod listeners;
 mod messages;
 mod patience;

@@ -167,7 +167,7 @@ fn too_many_descriptors_are_closed_again() -> Result<()> {
 }
 
 /// A header and as much of the document as there is.
-fn frame(length: usize, version: u16, fds: u16, document: &str) -> Vec<u8> {
+pub(super) fn frame(length: usize, version: u16, fds: u16, document: &str) -> Vec<u8> {
     let mut bytes = u32::try_from(length)
         .unwrap_or(u32::MAX)
         .to_le_bytes()

@@ -31,6 +31,7 @@ use crate::{
     error::chain,
     fault::{Faults, Point},
     fdstore,
+    foreign::Foreign,
     peers::{Outbox, Outgoing},
     process::Process,
     queues::ListenTables,
@@ -268,7 +269,7 @@ impl Executor {
                 reply,
             } => {
                 self.reach(Point::Before(kind));
-                let fds = Vec::new();
+                let fds = Foreign::default();
                 self.send(&to, Outgoing { id, reply, fds });
             }
             Task::Append(entry) => self.append(&entry),
@@ -357,7 +358,7 @@ impl Executor {
                     Outgoing {
                         id: None,
                         reply: queue,
-                        fds: vec![lent],
+                        fds: vec![lent].into(),
                     },
                 );
             }

@@ -10,12 +10,12 @@ use std::{
 
 use synflip_wire::{ErrorCode, ListenerSpec, Refusal};
 
-use crate::{custody::Custody, process::Process};
+use crate::{custody::Custody, foreign::Foreign, process::Process};
 
 /// What has passed inspection.
 #[derive(Debug)]
 pub(crate) struct Inspected {
-    pub(crate) listeners: Vec<Custody>,
+    pub(crate) listeners: Foreign<Vec<Custody>>,
     /// The network namespace of the first of them.
     pub(crate) netns: OwnedFd,
     /// The process that they are registered for.
@@ -35,7 +35,7 @@ pub(crate) fn registration(
 ) -> Result<Inspected, Refusal> {
     let (listeners, netns) = listeners(specs, fds)?;
     Ok(Inspected {
-        listeners,
+        listeners: listeners.into(),
         netns,
         process: Process::of(pid),
         adopted: None,
@@ -58,7 +58,7 @@ pub(crate) fn adoption(
         .ok_or_else(|| bad("the first descriptor is no pidfd of a running process".into()))?;
     let (listeners, netns) = listeners(specs, fds)?;
     Ok(Inspected {
-        listeners,
+        listeners: listeners.into(),
         netns,
         process: Process::of(pid),
         adopted: Some(process),

@@ -21,6 +21,7 @@ mod fault;
 mod fdstore;
 mod fetch;
 mod follow;
+mod foreign;
 mod inspect;
 mod limits;
 mod metrics;

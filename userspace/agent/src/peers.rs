@@ -10,7 +10,7 @@ use synflip_plan::{Asker, ProcessId};
 use synflip_wire::{Name, Reply, RequestId};
 use tokio::sync::mpsc;
 
-use crate::limits;
+use crate::{foreign::Foreign, limits};
 
 /// A message to a peer, with the descriptors that go with it.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct Outgoing {
     /// The request that it answers; none of what is said unasked.
     pub(crate) id: Option<RequestId>,
     pub(crate) reply: Reply,
-    pub(crate) fds: Vec<OwnedFd>,
+    pub(crate) fds: Foreign<Vec<OwnedFd>>,
 }
 
 /// Where messages to a peer go.
@@ -78,7 +78,7 @@ impl Peers {
 
     /// Answers a request at once.
     pub(crate) fn answer(&mut self, to: Asker, reply: Reply) {
-        let (peer, id, fds) = (to.process, Some(to.request), Vec::new());
+        let (peer, id, fds) = (to.process, Some(to.request), Foreign::default());
         let full = self
             .outbox(peer)
             .is_some_and(|to| to.messages.try_send(Outgoing { id, reply, fds }).is_err());
@@ -98,7 +98,7 @@ impl Peers {
             permit.send(Outgoing {
                 id: Some(to.request),
                 reply,
-                fds: Vec::new(),
+                fds: Foreign::default(),
             });
         }
     }

@@ -21,6 +21,7 @@ use crate::{
     AgentError, Config,
     effects::Setting,
     fault::{Faults, Point},
+    foreign::Foreign,
     inspect::Inspected,
     limits,
     peers::{Outbox, Outgoing, Peer, Peers},
@@ -43,7 +44,7 @@ pub(crate) enum Message {
     Request {
         by: Asker,
         request: Request,
-        fds: Vec<OwnedFd>,
+        fds: Foreign<Vec<OwnedFd>>,
         /// Dropped once the request has been taken up: only then the peer's next one is read.
         turn: oneshot::Sender<()>,
     },
@@ -75,15 +76,6 @@ pub(crate) enum Report {
     Published { took: Duration },
     /// The service's pins are gone, and the thread with them.
     Ended,
-}
-
-/// Closes descriptors that nobody has asked for where blocking harms nobody: how long it takes is
-/// up to whoever has sent them (SO_LINGER, a file of a user's file system).
-fn close_elsewhere(fds: Vec<OwnedFd>) -> Vec<OwnedFd> {
-    if !fds.is_empty() {
-        drop(tokio::task::spawn_blocking(move || drop(fds)));
-    }
-    Vec::new()
 }
 
 /// All state of the agent.
@@ -199,8 +191,6 @@ impl Registry {
                 fds,
                 turn,
             } => {
-                let registers = matches!(request, Request::Register(_) | Request::Adopt(_));
-                let fds = if registers { fds } else { close_elsewhere(fds) };
                 if let Err(refusal) = self.request(by, request, fds, turn)? {
                     tracing::debug!(code = ?refusal.code, "refused: {refusal}");
                     self.peers.answer(by, Reply::Refused(refusal));

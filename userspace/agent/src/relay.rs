@@ -30,7 +30,7 @@ use synflip_relay::{Counts, Line, Order};
 use synflip_wire::Name;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::{backoff::Backoff, custody::Custody, netns, sys};
+use crate::{backoff::Backoff, custody::Custody, foreign::Foreign, netns, sys};
 
 /// Services that a process may tell of: more than it counts, and than there are at one time.
 const SERVICES: usize = 4096;
@@ -68,7 +68,7 @@ struct Known {
 /// A process that has said hello.
 #[derive(Debug)]
 struct Connected {
-    line: Line,
+    line: Foreign<Line>,
     pid: u32,
     places: u64,
     sent: AtomicU64,
@@ -78,7 +78,7 @@ struct Connected {
 #[derive(Debug)]
 struct Handoff {
     service: Name,
-    connection: OwnedFd,
+    connection: Foreign<OwnedFd>,
     to_server: OwnedFd,
 }
 
@@ -150,7 +150,7 @@ impl Relay {
             };
             let handoff = Handoff {
                 service: service.clone(),
-                connection,
+                connection: connection.into(),
                 to_server,
             };
             *taken += 1;

@@ -12,6 +12,7 @@ use crate::{
     effects::{Executor, Task, Worker},
     error::not_admitted,
     follow,
+    foreign::Foreign,
     inspect::{self, Inspected},
     peers::{self, Peer},
     registry::{Message, Registry},
@@ -24,19 +25,19 @@ impl Registry {
         &mut self,
         by: Asker,
         request: Request,
-        fds: Vec<OwnedFd>,
+        fds: Foreign<Vec<OwnedFd>>,
         turn: oneshot::Sender<()>,
     ) -> Result<Result<(), Refusal>, AgentError> {
         match request {
             Request::Register(register) => {
                 let pid = self.peers.get(by.process).map_or(0, |peer| peer.pid);
                 self.inspect(by, register, turn, move |register| {
-                    inspect::registration(&register.listeners, fds, pid)
+                    inspect::registration(&register.listeners, fds.into_inner(), pid)
                 });
             }
             Request::Adopt(register) => {
                 self.inspect(by, register, turn, move |register| {
-                    inspect::adoption(&register.listeners, fds)
+                    inspect::adoption(&register.listeners, fds.into_inner())
                 });
             }
             Request::Ready => match self.member_of(by) {
@@ -174,8 +175,6 @@ impl Registry {
             .map(|listener| (listener.group.clone(), listener.cookie))
             .collect();
         if let Err(error) = self.host.admit(&name, uid, &groups) {
-            // To close the last descriptor of a listener ends what is queued on it: not here.
-            drop(tokio::task::spawn_blocking(move || drop(listeners)));
             return Ok(Err(not_admitted(&error)));
         }
         if !self.services.contains_key(&name)
@@ -219,7 +218,7 @@ impl Registry {
             service.worker.give(Task::Incoming {
                 process,
                 identity,
-                listeners,
+                listeners: listeners.into_inner(),
                 netns,
             });
         }

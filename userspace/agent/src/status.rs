@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use crate::{
     effects::{Survey, Task},
     error::kernel,
+    foreign::Foreign,
     peers::{Outgoing, Peers},
     registry::Registry,
     service::Service,
@@ -46,7 +47,7 @@ impl Registry {
                 Ok(status) => Reply::Status(status),
                 Err(refusal) => Reply::Refused(refusal),
             };
-            let (id, fds) = (Some(by.request), Vec::new());
+            let (id, fds) = (Some(by.request), Foreign::default());
             // One that does not read what it has asked for has gone, or soon will have.
             drop(to.messages.send(Outgoing { id, reply, fds }).await);
             drop(turn);

@@ -73,18 +73,32 @@ impl Line {
     /// sent has been read. Cancel safe.
     ///
     /// # Errors
-    /// Those of `recvmsg(2)`, and `InvalidData` for what is no message: the next one may be.
+    /// Those of [`Self::receive_into`]; the descriptors are closed.
     pub async fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        let mut fds = Vec::new();
+        let message = self.receive_into(&mut fds).await?;
+        Ok(message.map(|message| (message, fds)))
+    }
+
+    /// The next message; its descriptors are added to `fds`, also where it fails: to close them can
+    /// take as long as the other end likes, so the caller says where. Cancel safe.
+    ///
+    /// # Errors
+    /// Those of `recvmsg(2)`, and `InvalidData` for what is no message: the next one may be.
+    pub async fn receive_into<T: DeserializeOwned>(
+        &self,
+        fds: &mut Vec<OwnedFd>,
+    ) -> io::Result<Option<T>> {
         loop {
             self.0.readable().await?;
             let mut buffer = vec![0; MAX_MESSAGE];
-            let read = || synflip_wire::receive(&self.0, &mut buffer);
+            let read = || synflip_wire::receive_into(&self.0, &mut buffer, fds);
             match self.0.try_io(Interest::READABLE, read) {
-                Ok(received) if received.bytes == 0 => return Ok(None),
-                Ok(received) => {
-                    let message = serde_json::from_slice(&buffer[..received.bytes])
+                Ok(0) => return Ok(None),
+                Ok(bytes) => {
+                    let message = serde_json::from_slice(&buffer[..bytes])
                         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-                    return Ok(Some((message, received.fds)));
+                    return Ok(Some(message));
                 }
                 // An end that is closed before it has read everything says so once, and before
                 // what it sent itself (`unix_release_sock`, `__skb_try_recv_datagram`): that is

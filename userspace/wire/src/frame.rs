@@ -139,7 +139,8 @@ impl Frames {
     ///
     /// # Errors
     /// As soon as a header shows that the frame will be refused. The stream cannot be used after
-    /// that: there is no telling where the next frame begins.
+    /// that: there is no telling where the next frame begins. No descriptor is closed by it: that
+    /// is done where the collector is dropped.
     pub fn take(&mut self) -> Result<Option<Frame>, WireError> {
         let Some(mut header) = self.bytes.get(..HEADER) else {
             return self.no_stray_descriptors(MAX_FDS).map(|()| None);
@@ -176,12 +177,12 @@ impl Frames {
                 announced,
             });
         }
+        if self.bytes.len() == HEADER + length {
+            self.no_stray_descriptors(announced)?;
+        }
         self.bytes.advance(HEADER);
         let document = self.bytes.split_to(length).freeze();
         let fds = self.fds.drain(..announced).collect();
-        if self.bytes.is_empty() {
-            self.no_stray_descriptors(0)?;
-        }
         Ok(Some(Frame {
             format,
             document,

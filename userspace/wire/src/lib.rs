@@ -34,7 +34,7 @@ pub use error::{ErrorCode, Refusal, WireError};
 pub use hello::{FEATURES, FIRST_WITH_HELLO, Hello, NoCommonVersion, VERSIONS, Versions, Welcome};
 pub use reply::{Certificate, Committed, DrainEnd, DrainStep, Event, ListenerDrain, Reply};
 pub use request::{ListenerSpec, Register, Request, Target};
-pub use socket::{Received, receive, send};
+pub use socket::{Received, receive, receive_into, send};
 pub use status::{
     AgentStatus, EndpointStatus, GenerationStatus, HoldStatus, ListenerStatus, Phase, RelayStatus,
     ServiceStatus, Status, TimelineEntry,

@@ -20,7 +20,7 @@ use super::{
     Connected, Handoff, Known, SERVICES,
     process::{self, NoProcess},
 };
-use crate::backoff::Backoff;
+use crate::{backoff::Backoff, foreign::Foreign};
 
 /// How long a process has to live for its death to be no failure to start it.
 const LIVES_AT_LEAST: Duration = Duration::from_secs(10);
@@ -151,7 +151,12 @@ async fn start_with_retries(path: &Path, backoff: &mut Backoff) -> (Connected, O
 /// is bounded.
 async fn read_reports(to: &Connected, known: &watch::Sender<Known>) -> io::Result<()> {
     let mut failures = 0;
-    while let Some((report, _)) = to.line.receive::<Report>().await? {
+    loop {
+        // None are expected.
+        let mut fds = Foreign::default();
+        let Some(report) = to.line.receive_into::<Report>(&mut fds).await? else {
+            return Ok(());
+        };
         match report {
             Report::State { may_send, services } => known.send_modify(|known| {
                 known.may_send = may_send;
@@ -169,7 +174,6 @@ async fn read_reports(to: &Connected, known: &watch::Sender<Known>) -> io::Resul
             Report::Failed { .. } => {}
         }
     }
-    Ok(())
 }
 
 /// Sends what could not be sent when it was accepted.

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::Connected;
-use crate::limits;
+use crate::{foreign::Foreign, limits};
 
 /// Agents whose connection the process has not accepted yet: there is one at a time.
 const BACKLOG: i32 = 8;
@@ -60,16 +60,19 @@ pub(super) async fn find(path: &Path) -> Result<Connected, NoProcess> {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => NoProcess::Absent,
         _ => failed(&format!("connecting to {}", path.display()), error),
     })?;
-    let hello = timeout(limits::PATIENCE, line.receive::<Hello>()).await;
+    let line = Foreign::from(line);
+    // None are expected.
+    let mut fds = Foreign::default();
+    let hello = timeout(limits::PATIENCE, line.receive_into::<Hello>(&mut fds)).await;
     let hello = hello.map_err(|_elapsed| NoProcess::Silent)?;
     match hello.map_err(|error| failed("reading what it says", error))? {
-        Some((hello, _)) if hello.version == VERSION => Ok(Connected {
+        Some(hello) if hello.version == VERSION => Ok(Connected {
             line,
             pid: hello.pid,
             places: hello.places,
             sent: AtomicU64::new(0),
         }),
-        Some((hello, _)) => Err(NoProcess::Version {
+        Some(hello) => Err(NoProcess::Version {
             theirs: hello.version,
         }),
         // It was about to end.
