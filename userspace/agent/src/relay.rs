@@ -137,12 +137,20 @@ impl Relay {
     }
 
     fn take(&self, service: &Name, listener: &Custody, taken: &mut usize) -> io::Result<()> {
-        let known = self.known.0.borrow();
-        let Some(to) = &known.to else {
+        // Not for longer: whoever is to write what is known waits until nobody reads it, on the
+        // thread of the loop.
+        let (to, may_send) = {
+            let known = self.known.0.borrow();
+            (known.to.clone(), known.may_send)
+        };
+        let Some(to) = to else {
             self.wanted.notify_one();
             return Ok(());
         };
-        while to.sent.load(Ordering::Relaxed) < known.may_send && to.line.has_room()? {
+        while to.line.has_room()? {
+            let Some(place) = Place::reserve(&to.sent, may_send) else {
+                break;
+            };
             // First, so that a connection which cannot be relayed is not accepted.
             let to_server = socket_to_server(listener)?;
             let Some(connection) = listener.accept()? else {
@@ -154,7 +162,7 @@ impl Relay {
                 to_server,
             };
             *taken += 1;
-            if to.send(&handoff).is_err() {
+            if to.send(&handoff, place).is_err() {
                 // The keeper sends it to the next one; it lives as long as the agent.
                 drop(self.unsent.send(handoff));
                 break;
@@ -191,14 +199,45 @@ impl Known {
 
 impl Connected {
     /// Hands a connection over. Never blocks.
-    fn send(&self, handoff: &Handoff) -> io::Result<()> {
+    fn send(&self, handoff: &Handoff, place: Place<'_>) -> io::Result<()> {
         let order = Order::Carry {
             service: handoff.service.clone(),
         };
         let fds = [handoff.connection.as_fd(), handoff.to_server.as_fd()];
         self.line.send(&order, &fds)?;
-        self.sent.fetch_add(1, Ordering::Relaxed);
+        place.take();
         Ok(())
+    }
+}
+
+/// One of the connections that may be sent to a process. Services' threads and the keeper send at
+/// the same time: each of them has to have one before it accepts or sends.
+struct Place<'a> {
+    sent: &'a AtomicU64,
+    is_taken: bool,
+}
+
+impl<'a> Place<'a> {
+    /// Counts one more, unless that were more than may be sent.
+    fn reserve(sent: &'a AtomicU64, may_send: u64) -> Option<Self> {
+        let more = |sent| (sent < may_send).then_some(sent + 1);
+        sent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()?;
+        let is_taken = false;
+        Some(Self { sent, is_taken })
+    }
+
+    /// The connection has been sent.
+    fn take(mut self) {
+        self.is_taken = true;
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.is_taken {
+            self.sent.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -219,5 +258,20 @@ fn sum(a: Counts, b: Counts) -> Counts {
         total: a.total.saturating_add(b.total),
         to_server: a.to_server.saturating_add(b.to_server),
         to_client: a.to_client.saturating_add(b.to_client),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_taken_before_the_connection_is_and_free_again_if_none_is_sent() {
+        let sent = AtomicU64::new(0);
+        let place = Place::reserve(&sent, 1);
+        assert!(place.is_some() && Place::reserve(&sent, 1).is_none());
+        drop(place);
+        Place::reserve(&sent, 1).unwrap().take();
+        assert!(Place::reserve(&sent, 1).is_none());
     }
 }

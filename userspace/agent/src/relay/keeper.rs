@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    Connected, Handoff, Known, SERVICES,
+    Connected, Handoff, Known, Place, SERVICES,
     process::{self, NoProcess},
 };
 use crate::{backoff::Backoff, foreign::Foreign};
@@ -63,7 +63,7 @@ pub(super) async fn keep(
         known.send_modify(|known| known.to = Some(Arc::clone(&to)));
         let end = select! {
             end = read_reports(&to, &known) => end,
-            never = send_waiting(&to, &mut waiting, &mut unsent) => match never {},
+            never = send_waiting(&to, &known, &mut waiting, &mut unsent) => match never {},
         };
         let (pid, carried) = (to.pid, carried(&to, &known));
         known.send_modify(Known::ended);
@@ -179,11 +179,16 @@ async fn read_reports(to: &Connected, known: &watch::Sender<Known>) -> io::Resul
 /// Sends what could not be sent when it was accepted.
 async fn send_waiting(
     to: &Connected,
+    known: &watch::Sender<Known>,
     waiting: &mut Vec<Handoff>,
     unsent: &mut mpsc::UnboundedReceiver<Handoff>,
 ) -> std::convert::Infallible {
     loop {
-        waiting.retain(|handoff| to.send(handoff).is_err());
+        let may_send = known.borrow().may_send;
+        waiting.retain(|handoff| match Place::reserve(&to.sent, may_send) {
+            Some(place) => to.send(handoff, place).is_err(),
+            None => true,
+        });
         let more = async {
             match unsent.recv().await {
                 Some(handoff) => handoff,
