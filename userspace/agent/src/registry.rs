@@ -3,6 +3,9 @@
 //! Nothing in here blocks: what may is done by the services' threads (`effects`) and by the
 //! runtime's blocking ones, and comes back as a message.
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::{
     collections::BTreeMap,
     os::fd::OwnedFd,

@@ -40,7 +40,11 @@ impl Registry {
                     inspect::adoption(&register.listeners, fds.into_inner())
                 });
             }
-            Request::Ready => match self.member_of(by) {
+            // A service that is over has nobody who could answer: its thread is ending, or has ended.
+            Request::Ready => match self
+                .member_of(by)
+                .and_then(|service| self.named(Some(&service)))
+            {
                 Ok(service) => self.tell_machine(&service, Input::Ready { by })?,
                 Err(refusal) => return Ok(Err(refusal)),
             },
