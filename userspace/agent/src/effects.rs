@@ -10,6 +10,8 @@ mod options;
 mod publish;
 mod read;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -55,6 +57,8 @@ pub(crate) enum Task {
     /// All that follows from a registration has been given: descriptors that it has not put in place
     /// were refused, and are closed. Kept, they would go on listening when their server has ended.
     Placed,
+    /// The processes that the machine knows: nothing is noted of others any more.
+    Known(BTreeSet<ProcessId>),
     /// A process that an earlier agent knew lives: its descriptors can be taken.
     Followed {
         process: ProcessId,
@@ -246,6 +250,7 @@ impl Executor {
                 self.processes.insert(process, identity);
                 self.incoming = listeners;
             }
+            Task::Known(known) => self.processes.retain(|process, _| known.contains(process)),
             Task::Placed => self.incoming.clear(),
             Task::Followed {
                 process,

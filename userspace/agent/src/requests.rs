@@ -229,6 +229,8 @@ impl Registry {
         self.tell_machine(&name, input)?;
         if let Some(service) = self.services.get(&name) {
             service.worker.give(Task::Placed);
+            let known = service.machine.processes().keys().copied().collect();
+            service.worker.give(Task::Known(known));
         }
         self.name_generation(&name, process);
         Ok(Ok(()))
