@@ -9,7 +9,6 @@
 //! out, with `synflip-bpf` for the kernel's part. Connections (`server`, `connection`) talk to the
 //! task by messages. ARCHITECTURE.md has the whole way of a flip.
 
-mod backoff;
 mod certificate;
 mod config;
 mod connection;

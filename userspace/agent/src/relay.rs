@@ -26,14 +26,21 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
+use synflip_plan::{Pace, Retry};
 use synflip_relay::{Counts, Line, Order};
 use synflip_wire::Name;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::{backoff::Backoff, custody::Custody, foreign::Foreign, netns, sys};
+use crate::{custody::Custody, foreign::Foreign, netns, service::moment, sys};
 
 /// Services that a process may tell of: more than it counts, and than there are at one time.
 const SERVICES: usize = 4096;
+
+/// How soon what has failed here is tried again.
+const PACE: Pace = Pace {
+    first: 100,
+    longest: 30_000,
+};
 
 /// What the agent hands to the relay process, and what it knows of it; each service's thread has a
 /// copy.
@@ -44,9 +51,9 @@ pub(crate) struct Relay {
     wanted: Arc<Notify>,
     /// Connections that could not be sent: the process has just died.
     unsent: mpsc::UnboundedSender<Handoff>,
-    /// Since taking a connection has failed.
-    backoff: Backoff,
-    not_before: Option<Instant>,
+    /// When a connection is taken again, since that has failed.
+    retry: Option<Retry>,
+    started: Instant,
 }
 
 /// What the relay process says that it carries, for all who want to know.
@@ -95,8 +102,8 @@ impl Relay {
             known: Figures(figures),
             wanted: Arc::clone(&wanted),
             unsent,
-            backoff: Backoff::default(),
-            not_before: None,
+            retry: None,
+            started: Instant::now(),
         };
         (relay, keeper::keep(path.into(), wanted, left, known))
     }
@@ -107,20 +114,19 @@ impl Relay {
     ///
     /// Only of a listener that no process serves.
     pub(crate) fn take_queue(&mut self, service: &Name, listener: &Custody) -> usize {
-        if self.not_before.is_some_and(|time| Instant::now() < time) {
+        let now = moment(self.started);
+        if self.retry.is_some_and(|retry| !retry.is_due(now)) {
             return 0;
         }
         let mut taken = 0;
         match self.take(service, listener, &mut taken) {
-            Ok(()) => {
-                self.backoff.succeeded();
-                self.not_before = None;
-            }
+            Ok(()) => self.retry = None,
             Err(error) => {
-                if !self.backoff.is_failing() {
+                let retry = self.retry.get_or_insert_with(|| {
                     tracing::warn!(%service, "accepting what is left to relay it: {error}");
-                }
-                self.not_before = Some(Instant::now() + self.backoff.failed());
+                    Retry::now(now)
+                });
+                retry.later(now, PACE);
             }
         }
         taken

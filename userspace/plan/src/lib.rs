@@ -98,5 +98,5 @@ pub use rules::Rules;
 pub use service::{Place, Service};
 pub use table::Table;
 pub use tcp::Pending;
-pub use time::{Moment, Pace};
+pub use time::{Moment, Pace, Retry};
 pub use told::{Answer, DrainEnd, Event, Flip, Happened};

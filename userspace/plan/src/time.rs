@@ -43,32 +43,32 @@ pub struct Pace {
 /// When something that has not succeeded yet is tried next: the one backoff of all that is
 /// repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Retry {
+pub struct Retry {
     /// The next try.
-    pub(crate) due: Moment,
+    pub due: Moment,
     pause: u64,
 }
 
 impl Retry {
     /// Tries at once.
-    pub(crate) fn now(now: Moment) -> Self {
+    pub fn now(now: Moment) -> Self {
         Self { due: now, pause: 0 }
     }
 
     /// Tries again after a pause that is longer than the one before.
-    pub(crate) fn later(&mut self, now: Moment, pace: Pace) {
+    pub fn later(&mut self, now: Moment, pace: Pace) {
         let longer = (self.pause * 3).div_ceil(2);
         self.pause = longer.clamp(pace.first, pace.longest);
         self.due = now + self.pause;
     }
 
     /// Tries at once, and then at the pace of the beginning: something has happened.
-    pub(crate) fn soon(&mut self, now: Moment) {
+    pub fn soon(&mut self, now: Moment) {
         *self = Self::now(now);
     }
 
     /// Whether it is time.
-    pub(crate) fn is_due(self, now: Moment) -> bool {
+    pub fn is_due(self, now: Moment) -> bool {
         self.due <= now
     }
 

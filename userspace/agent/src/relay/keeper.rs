@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use synflip_plan::{Moment, Retry};
 use synflip_relay::Report;
 use tokio::{
     process::Child,
@@ -17,10 +18,10 @@ use tokio::{
 };
 
 use super::{
-    Connected, Handoff, Known, Place, SERVICES,
+    Connected, Handoff, Known, PACE, Place, SERVICES,
     process::{self, NoProcess},
 };
-use crate::{backoff::Backoff, foreign::Foreign};
+use crate::{foreign::Foreign, service::moment};
 
 /// How long a process has to live for its death to be no failure to start it.
 const LIVES_AT_LEAST: Duration = Duration::from_secs(10);
@@ -41,7 +42,7 @@ pub(super) async fn keep(
     known: watch::Sender<Known>,
 ) {
     let mut next = find_earlier(&path).await.map(|connected| (connected, None));
-    let mut backoff = Backoff::default();
+    let mut pause = Pause::new();
     // What could not be sent to the process before.
     let mut waiting = Vec::new();
     loop {
@@ -55,7 +56,7 @@ pub(super) async fn keep(
                         Some(handoff) = unsent.recv() => waiting.push(handoff),
                     }
                 }
-                start_with_retries(&path, &mut backoff).await
+                start_with_retries(&path, &mut pause).await
             }
         };
         let since = Instant::now();
@@ -85,10 +86,32 @@ pub(super) async fn keep(
             ),
         }
         if since.elapsed() >= LIVES_AT_LEAST {
-            backoff.succeeded();
+            pause = Pause::new();
         } else {
-            sleep(backoff.failed()).await;
+            pause.after_failure().await;
         }
+    }
+}
+
+/// Time between two tries to have a process that lives.
+struct Pause {
+    retry: Retry,
+    started: Instant,
+}
+
+impl Pause {
+    /// None has failed yet.
+    fn new() -> Self {
+        Self {
+            retry: Retry::now(Moment::default()),
+            started: Instant::now(),
+        }
+    }
+
+    async fn after_failure(&mut self) {
+        let now = moment(self.started);
+        self.retry.later(now, PACE);
+        sleep(Duration::from_millis(self.retry.due - now)).await;
     }
 }
 
@@ -124,7 +147,7 @@ async fn find_earlier(path: &Path) -> Option<Connected> {
 }
 
 /// Starts a process, however often that has to be tried.
-async fn start_with_retries(path: &Path, backoff: &mut Backoff) -> (Connected, Option<Child>) {
+async fn start_with_retries(path: &Path, pause: &mut Pause) -> (Connected, Option<Child>) {
     let mut said = None;
     loop {
         match process::start(path).await {
@@ -141,7 +164,7 @@ async fn start_with_retries(path: &Path, backoff: &mut Backoff) -> (Connected, O
                     );
                     said = Some(why);
                 }
-                sleep(backoff.failed()).await;
+                pause.after_failure().await;
             }
         }
     }
