@@ -1,8 +1,9 @@
 //! systemd's descriptor store: custody that outlives the agent.
 //!
 //! With `FileDescriptorStoreMax=` in its unit, listeners that the agent holds survive its death,
-//! so that a server which dies *while there is no agent* still loses nothing that was queued. Not
-//! under systemd, all of this does nothing.
+//! so that a server which dies *while there is no agent* still loses nothing that was queued. What
+//! is beyond that number systemd closes again, and does not say so. Not under systemd, all of this
+//! does nothing.
 
 use std::{
     collections::HashMap,
@@ -58,5 +59,23 @@ fn name(cookie: Cookie) -> String {
 fn report(result: std::io::Result<()>) {
     if let Err(error) = result {
         tracing::warn!("systemd's descriptor store: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_documented_store_has_room_for_a_service() {
+        let most = format!("FileDescriptorStoreMax={}", synflip_abi::MAX_SLOTS);
+        let limit = "LimitNOFILE=524288";
+        for (what, text) in [
+            ("README.md", include_str!("../../../README.md")),
+            (
+                "the tests' unit",
+                include_str!("../../../vm-images/systemd/synflip.service"),
+            ),
+        ] {
+            assert!(text.contains(&most) && text.contains(limit), "{what}");
+        }
     }
 }
