@@ -277,7 +277,11 @@ impl Executor {
                 let fds = Foreign::default();
                 self.send(&to, Outgoing { id, reply, fds });
             }
-            Task::Append(entry) => self.append(&entry),
+            Task::Append(entry) => {
+                self.reach(Point::Before(EffectKind::Record));
+                self.append(&entry);
+                self.reach(Point::After(EffectKind::Record));
+            }
             Task::Lend { slot, to } => {
                 self.reach(Point::Before(EffectKind::Lend));
                 self.lend(slot, &to);

@@ -38,10 +38,10 @@ pub enum Point {
 impl Point {
     /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
-        // These two change nothing outside the agent.
+        // That one changes nothing outside the agent.
         let kinds = EffectKind::ALL
             .iter()
-            .filter(|kind| !matches!(kind, EffectKind::Wake | EffectKind::Record));
+            .filter(|kind| **kind != EffectKind::Wake);
         [
             Self::Recovering,
             Self::Restored,
