@@ -128,6 +128,23 @@ fn only_the_sender_waits_until_a_descriptor_is_closed() -> Result<()> {
     victim.check_unharmed()
 }
 
+#[test]
+fn an_agent_that_is_to_end_does_not_wait_for_it() -> Result<()> {
+    let mut victim = Victim::new()?;
+    let (slow, _never_reads) = slow_to_close(&victim.fixture.net.server)?;
+    let stream = victim.connect()?;
+    signal(&victim, Signal::STOP)?;
+    send(&stream, &hello()?, &[])?;
+    let status = with_one(&Request::Status { service: None })?;
+    send(&stream, &status, &[slow])?;
+    signal(&victim, Signal::CONT)?;
+    wait::pause(200 * MS);
+    signal(&victim, Signal::TERM)?;
+    wait::until("it has ended", 10 * SECOND, || {
+        victim.fixture.agent.has_ended()
+    })
+}
+
 /// A socket that takes [`LINGER`] to close, unless its other end is closed before.
 fn slow_to_close(netns: &Netns) -> Result<(OwnedFd, TcpStream)> {
     let (sends, never_reads) = netns.run(|| -> Result<_> {

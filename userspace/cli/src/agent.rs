@@ -46,6 +46,9 @@ pub(crate) fn run(args: AgentArgs, socket: PathBuf) -> anyhow::Result<Done> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    runtime.block_on(synflip_agent::run(config))?;
+    let ended = runtime.block_on(synflip_agent::run(config));
+    // What a peer has sent and takes long to close is not waited for.
+    runtime.shutdown_background();
+    ended?;
     Ok(Done::Fully)
 }
