@@ -17,7 +17,7 @@ use synflip_plan::Group;
 use synflip_types::{Cookie, Endpoint};
 use synflip_wire::{ErrorCode, Refusal};
 
-use crate::sys;
+use crate::{foreign::Foreign, sys};
 
 /// A listener in custody.
 #[derive(Debug)]
@@ -133,9 +133,11 @@ impl Custody {
     /// # Errors
     /// If it does not listen any more, or cannot be inspected.
     pub(crate) fn of(fd: OwnedFd) -> std::io::Result<(Self, OwnedFd)> {
-        let address = SockRef::from(&fd).local_addr()?.as_socket();
+        // It may be a listener no more, and take long to close.
+        let fd = Foreign::from(fd);
+        let address = SockRef::from(&*fd).local_addr()?.as_socket();
         let address = address.ok_or_else(|| std::io::Error::other("it has no IP address"))?;
-        Self::take(fd, address).map_err(std::io::Error::other)
+        Self::take(fd.try_clone()?, address).map_err(std::io::Error::other)
     }
 
     /// Its TCP_DEFER_ACCEPT, in seconds as the kernel rounds them.

@@ -394,7 +394,14 @@ impl Executor {
             }
         }
         self.reach(Point::After(EffectKind::End));
-        self.tell_report(Report::Ended);
+        let Setting { messages, .. } = self.setting.clone();
+        let service = self.service.clone();
+        // The loop waits for the thread once it has heard of its end: what it still holds is closed
+        // before, however long that takes.
+        drop(self);
+        let report = Report::Ended;
+        // Without a receiver the agent is ending.
+        drop(messages.blocking_send(Message::Report { service, report }));
     }
 
     fn report(&self, input: Input) {

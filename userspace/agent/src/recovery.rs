@@ -23,7 +23,9 @@ use crate::{
     error::chain,
     fault::Point,
     fdstore::{self, Kept},
-    follow, peers,
+    follow,
+    foreign::Foreign,
+    peers,
     process::Process,
     registry::Registry,
     selftest,
@@ -50,7 +52,9 @@ impl Registry {
             }
         }
         // What systemd has kept of listeners that no service has noted.
-        kept.into_keys().for_each(fdstore::forget);
+        let (cookies, fds): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
+        cookies.into_iter().for_each(fdstore::forget);
+        drop(Foreign::from(fds));
         Ok(())
     }
 
