@@ -1,6 +1,7 @@
-//! The programs that steer new connections to the working generation.
+//! The programs that steer new connections to the working generation, and the one that shows what
+//! is pending on listeners ([`look`]).
 //!
-//! One program is loaded per endpoint and attached to its reuseport group. Both variants run the
+//! One program that steers is loaded per endpoint and attached to its reuseport group. Both variants run the
 //! same selection; [`select_or_migrate`] exists because only its section makes the kernel call it
 //! again for the requests of a listener that closes (Linux 5.14 and later).
 #![no_std]
@@ -8,6 +9,7 @@
 
 mod asked;
 mod count;
+mod look;
 mod maps;
 mod select;
 

@@ -2,11 +2,13 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, ArrayOfMaps, PerCpuArray, reuseport_sock_array::ReusePortSockArrayImpl},
+    btf_maps::{
+        Array, ArrayOfMaps, PerCpuArray, SkStorage, reuseport_sock_array::ReusePortSockArrayImpl,
+    },
     macros::btf_map,
 };
 use synflip_abi::{
-    COUNTER_WORDS, MAX_ENDPOINTS, MAX_MOMENTS, MAX_SLOTS, Member, Moment, OUTCOME_WORDS,
+    COUNTER_WORDS, Field, MAX_ENDPOINTS, MAX_MOMENTS, MAX_SLOTS, Member, Moment, OUTCOME_WORDS,
     PAST_WORDS, TABLE_ENTRIES, TABLES_LEN, TableEntry,
 };
 
@@ -52,9 +54,23 @@ pub(crate) static ASKED: Array<u32, { MAX_ENDPOINTS as usize }> = Array::new();
 #[btf_map]
 pub(crate) static TIMELINE: Array<[u64; Moment::WORDS], { MAX_MOMENTS as usize }> = Array::new();
 
+/// Listener → nothing. The agent adds each that it holds; the kernel removes one that closes. The
+/// iterator visits them, and needs no other way to find them.
+#[btf_map]
+pub(crate) static LISTENERS: SkStorage<u32> = SkStorage::new();
+
 /// The endpoint that this copy of the program serves, set when it is loaded.
 ///
 /// The initial value is one that no other constant has: a global that equals another constant
 /// can be merged with it, and overriding one would then change both.
 #[unsafe(no_mangle)]
 pub(crate) static ENDPOINT: Global<u32> = Global::new(0xfeed_f00d);
+
+/// Where this kernel has what the iterator reads, set when that is loaded.
+#[unsafe(no_mangle)]
+pub(crate) static OFFSETS: [Global<u32>; Field::COUNT] =
+    [const { Global::new(0xfeed_f1e1) }; Field::COUNT];
+
+/// What [`Field::FileCount`] counts from: 0, or 1 from 6.13 on.
+#[unsafe(no_mangle)]
+pub(crate) static FILE_COUNT_FROM: Global<u32> = Global::new(0xfeed_f11e);

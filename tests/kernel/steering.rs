@@ -7,6 +7,7 @@ mod asked;
 mod carried_over;
 mod counters;
 mod ended_listeners;
+mod looks;
 mod pins;
 mod shares;
 mod table;

@@ -8,11 +8,13 @@
 #![forbid(unsafe_code)]
 
 mod asked;
+mod looked;
 mod members;
 mod moments;
 mod table;
 
 pub use asked::Asked;
+pub use looked::{Field, Looked};
 pub use members::{Member, MemberState};
 pub use moments::Moment;
 pub use table::{
@@ -57,8 +59,15 @@ pub const PAST: &str = "PAST";
 pub const ASKED: &str = "ASKED";
 /// Name of the array of packed [`Moment`]s, which only the agent reads and writes.
 pub const TIMELINE: &str = "TIMELINE";
+/// Name of the socket storage whose entries are the listeners that the iterator visits: the agent
+/// gives one to each that it holds. What is stored means nothing.
+pub const LISTENERS: &str = "LISTENERS";
 /// Name of the global that tells a loaded program which endpoint it serves.
 pub const ENDPOINT: &str = "ENDPOINT";
+/// Name of the global that tells the iterator where the kernel has each [`Field`].
+pub const OFFSETS: &str = "OFFSETS";
+/// Name of the global that tells the iterator by how much [`Field::FileCount`] is too low.
+pub const FILE_COUNT_FROM: &str = "FILE_COUNT_FROM";
 
 /// Index in [`TABLES`] of the table that the program follows.
 pub const PUBLISHED: u32 = 0;

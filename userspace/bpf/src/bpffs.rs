@@ -101,14 +101,17 @@ pub(crate) fn found(root: &Path) -> Result<Vec<Found>, BpfError> {
 
 /// The directory that has one directory per service.
 pub(crate) fn root(bpffs: &Path) -> PathBuf {
-    bpffs
-        .join("synflip")
-        .join(format!("v{}", synflip_abi::VERSION))
+    all(bpffs).join(format!("v{}", synflip_abi::VERSION))
+}
+
+/// The directory of all that agents pin.
+pub(crate) fn all(bpffs: &Path) -> PathBuf {
+    bpffs.join("synflip")
 }
 
 /// The directories of all versions that are there.
 pub(crate) fn versions(bpffs: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(bpffs.join("synflip")).into_iter().flatten();
+    let entries = fs::read_dir(all(bpffs)).into_iter().flatten();
     let is_version = |name: &str| {
         let number = name.strip_prefix('v').map(str::parse::<u32>);
         number.is_some_and(|number| number.is_ok())

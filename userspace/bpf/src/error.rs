@@ -70,6 +70,23 @@ pub enum BpfError {
         #[source]
         source: io::Error,
     },
+    /// Listeners cannot be looked at by the iterator.
+    #[error("{op} the iterator over listeners failed")]
+    Look {
+        /// What was tried.
+        op: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel has not what the iterator reads.
+    #[error("this kernel has no {path} in its {structure}")]
+    NoField {
+        /// In which structure.
+        structure: &'static str,
+        /// Which field.
+        path: &'static str,
+    },
     /// A service of version 2 cannot be carried over for want of a privilege.
     #[error(
         "which table an agent of version 2 has published for {path} cannot be read without \

@@ -12,10 +12,11 @@ use aya::{
     programs::{SkReuseport, sk_reuseport::SkReuseportAttachType},
 };
 use synflip_abi::{
-    ASKED, COUNTERS, ENDPOINT, MAX_ENDPOINTS, MEMBERS, OUTCOMES, PAST, SOCKETS, TABLES, TIMELINE,
+    ASKED, COUNTERS, ENDPOINT, FILE_COUNT_FROM, LISTENERS, MAX_ENDPOINTS, MEMBERS, OFFSETS,
+    OUTCOMES, PAST, SOCKETS, TABLES, TIMELINE,
 };
 
-use crate::{BpfError, sys};
+use crate::{BpfError, looker::Layout, sys};
 
 static BUILT_IN: &[u8] = aya::include_bytes_aligned!("../../../ebpf/prebuilt/synflip.bpf.o");
 
@@ -35,8 +36,8 @@ static IDS: [u32; MAX_ENDPOINTS as usize] = {
 };
 
 /// Every map of the object, all of which are pinned.
-pub const MAPS: [&str; 8] = [
-    TABLES, SOCKETS, MEMBERS, COUNTERS, OUTCOMES, PAST, ASKED, TIMELINE,
+pub const MAPS: [&str; 9] = [
+    TABLES, SOCKETS, MEMBERS, COUNTERS, OUTCOMES, PAST, ASKED, TIMELINE, LISTENERS,
 ];
 
 /// A compiled BPF object.
@@ -82,6 +83,16 @@ impl Object {
                 loader.map_pin_path(map, dir.join(map));
             }
         }
+        let loaded = loader.load(&self.0);
+        loaded.map_err(|error| BpfError::Load(Box::new(error)))
+    }
+
+    /// Loads the iterator, not verified yet, and maps that are nobody's.
+    pub(crate) fn open_iterator(&self, layout: &Layout) -> Result<Ebpf, BpfError> {
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        loader.override_global(OFFSETS, layout.offsets.as_slice(), true);
+        loader.override_global(FILE_COUNT_FROM, &layout.file_count_from, true);
         let loaded = loader.load(&self.0);
         loaded.map_err(|error| BpfError::Load(Box::new(error)))
     }

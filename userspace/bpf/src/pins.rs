@@ -7,8 +7,9 @@ use std::{
 
 use aya::maps::{MapData, MapError, MapInfo, MapType};
 use synflip_abi::{
-    ASKED, COUNTER_WORDS, COUNTERS, MAX_ENDPOINTS, MAX_MOMENTS, MAX_SLOTS, MEMBERS, Member, Moment,
-    OUTCOME_WORDS, OUTCOMES, PAST, PAST_WORDS, SOCKETS, TABLES, TABLES_LEN, TIMELINE,
+    ASKED, COUNTER_WORDS, COUNTERS, LISTENERS, MAX_ENDPOINTS, MAX_MOMENTS, MAX_SLOTS, MEMBERS,
+    Member, Moment, OUTCOME_WORDS, OUTCOMES, PAST, PAST_WORDS, SOCKETS, TABLES, TABLES_LEN,
+    TIMELINE,
 };
 
 use crate::{BpfError, bpffs, object::MAPS, sockets::Sockets};
@@ -45,6 +46,7 @@ const DEFINITIONS: [Definition; MAPS.len()] = [
     map(PAST, MapType::Array, 8 * PAST_WORDS, MAX_ENDPOINTS),
     map(ASKED, MapType::Array, 4, MAX_ENDPOINTS),
     map(TIMELINE, MapType::Array, 8 * Moment::WORDS, MAX_MOMENTS),
+    map(LISTENERS, MapType::SkStorage, 4, 0),
 ];
 
 impl Definition {

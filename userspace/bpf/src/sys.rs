@@ -1,11 +1,16 @@
 //! The one place with calls that neither aya nor std offers: reading and writing a
 //! `REUSEPORT_SOCKARRAY` whose values are 64 bits wide, so that cookies can be read back; reading
 //! the number of a map in a map of maps; making, filling and reading a slot table in one call
-//! each; and giving memory back.
+//! each; attaching an iterator to a map; pinning a program by its descriptor; and giving memory back.
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use synflip_abi::TableEntry;
@@ -14,10 +19,15 @@ const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+const BPF_OBJ_PIN: libc::c_long = 6;
+const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_ITER_CREATE: libc::c_long = 33;
 
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_TRACE_ITER: u32 = 28;
 
 /// The part of `union bpf_attr` that making a map uses (`include/uapi/linux/bpf.h`).
 #[repr(C, align(8))]
@@ -53,6 +63,33 @@ struct Batch {
     flags: u64,
 }
 
+/// The part that pinning uses.
+#[repr(C, align(8))]
+struct Pin {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// The part that attaching an iterator uses.
+#[repr(C, align(8))]
+struct Link {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+    iter_info: u64,
+    iter_info_len: u32,
+    _pad: u32,
+}
+
+/// The part that beginning a walk uses.
+#[repr(C, align(8))]
+struct Walk {
+    link_fd: u32,
+    flags: u32,
+}
+
 /// What a map of this crate's can have as a value: 4, 8 or 16 bytes, any of which mean something.
 pub(crate) trait Value: Copy + Default {}
 impl Value for TableEntry {}
@@ -69,11 +106,54 @@ pub(crate) fn create_array(value_size: u32, max_entries: u32) -> io::Result<Owne
         map_flags: 0,
         inner_map_fd: 0,
     };
-    let fd = bpf(BPF_MAP_CREATE, &create)?;
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just opened it for this process, with FD_CLOEXEC, and nobody else
-    // knows of it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    opened(BPF_MAP_CREATE, &create)
+}
+
+/// Attaches an iterator over a map's entries.
+pub(crate) fn link_iterator(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // `union bpf_iter_link_info`, of which this is the first one.
+    let map = map.as_raw_fd().cast_unsigned();
+    let link = Link {
+        prog_fd: program.as_raw_fd().cast_unsigned(),
+        target_fd: 0,
+        attach_type: BPF_TRACE_ITER,
+        flags: 0,
+        iter_info: &raw const map as u64,
+        iter_info_len: 4,
+        _pad: 0,
+    };
+    opened(BPF_LINK_CREATE, &link)
+}
+
+/// Begins a walk of an iterator; what it writes is read from the descriptor.
+pub(crate) fn open_iterator(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let walk = Walk {
+        link_fd: link.as_raw_fd().cast_unsigned(),
+        flags: 0,
+    };
+    opened(BPF_ITER_CREATE, &walk)
+}
+
+/// Pins a program.
+pub(crate) fn pin(program: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let pin = Pin {
+        pathname: path.as_ptr() as u64,
+        bpf_fd: program.as_raw_fd().cast_unsigned(),
+        file_flags: 0,
+    };
+    bpf(BPF_OBJ_PIN, &pin).map(drop)
+}
+
+/// Opens what is pinned.
+pub(crate) fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let pin = Pin {
+        pathname: path.as_ptr() as u64,
+        bpf_fd: 0,
+        file_flags: 0,
+    };
+    opened(BPF_OBJ_GET, &pin)
 }
 
 /// Fills the first entries of a slot table.
@@ -158,10 +238,20 @@ fn command<V: Value>(
     bpf(command, &element).map(drop)
 }
 
+/// A command that opens something.
+fn opened<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
+    let fd = bpf(command, attributes)?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just opened it for this process, with FD_CLOEXEC, and nobody else
+    // knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
     let attributes = std::ptr::from_ref(attributes);
     // SAFETY: the kernel reads the attributes, and reads or writes what they point to: keys of 4
-    // bytes and values of the size of the map's, all of which outlive the call. The callers above
+    // bytes, values of the size of the map's, paths that end in a zero, the number of a map; all of
+    // which outlive the call. The callers above
     // pass maps whose values have the size of what they pass.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
     if result < 0 {
