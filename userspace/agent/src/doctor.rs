@@ -1,7 +1,7 @@
 //! What this kernel and this user can do, and what is missing.
 
 use serde::Serialize;
-use synflip_bpf::{Privilege, Variant, prepare_bpffs, probe};
+use synflip_bpf::{Looker, Privilege, Variant, prepare_bpffs, probe};
 
 use crate::{Config, error::chain, selftest, status};
 
@@ -74,6 +74,12 @@ pub fn examine(config: &Config) -> Report {
                 "not held; servers in other network namespaces are refused, and services of \
                  synflip 0.1 are not carried over",
             ),
+            (Privilege::PerfMon, true) => add("CAP_PERFMON", Verdict::Ok, "held"),
+            (Privilege::PerfMon, false) => add(
+                "CAP_PERFMON",
+                Verdict::Limited,
+                "not held; needed once after each boot, for cheap looks",
+            ),
         };
     }
     if privileged {
@@ -106,7 +112,7 @@ fn assumptions(
     variant: Variant,
     add: &mut impl FnMut(&'static str, Verdict, &str) -> bool,
 ) {
-    let facts = match selftest::run(config, variant) {
+    let facts = match selftest::run(config, variant, Looker::load(&config.object)) {
         Ok(facts) => facts,
         Err(error) => {
             add("drain by refcnt", Verdict::Missing, &chain(&error));
@@ -118,6 +124,18 @@ fn assumptions(
         Verdict::Ok,
         "1, 2, 1 on a private listener, as it must be",
     );
+    match &facts.looker {
+        Ok(_) => add(
+            "cheap looks",
+            Verdict::Ok,
+            "an iterator visits a service's own listeners, and tells the same",
+        ),
+        Err(why) => add(
+            "cheap looks",
+            Verdict::Limited,
+            &format!("{why}; {}", selftest::WITHOUT_LOOKER),
+        ),
+    };
     match (facts.migration, facts.migration_wakes) {
         (false, _) => add(
             "migration",

@@ -6,6 +6,7 @@
 //! [`read`] (read), [`options`] (prepare), [`fdstore`] (store), [`lend`](Executor::lend) and
 //! [`relay`]; what peers are told goes out in the same order, made ready by `service`.
 
+mod look;
 mod options;
 mod publish;
 mod read;
@@ -16,13 +17,16 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     os::fd::OwnedFd,
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     thread::{Builder, JoinHandle},
     time::Duration,
 };
 
 use synflip_abi::Member;
-use synflip_bpf::{BpfError, Object, Publisher, Steering, Variant};
+use synflip_bpf::{BpfError, Looker, Object, Publisher, Steering, Variant};
 use synflip_plan::{Effect, EffectKind, Input, ProcessId, Reading};
 use synflip_types::{Cookie, Endpoint, EndpointId, Name, RequestId, Slot};
 use synflip_wire::{Reply, TimelineEntry};
@@ -103,6 +107,8 @@ pub(crate) struct Setting {
     pub(crate) bpffs: std::path::PathBuf,
     pub(crate) object: Object,
     pub(crate) variant: Variant,
+    /// None if this kernel or this process cannot have it.
+    pub(crate) looker: Option<Arc<Looker>>,
     pub(crate) faults: Faults,
     pub(crate) relay: Relay,
     pub(crate) messages: mpsc::Sender<Message>,
@@ -157,6 +163,8 @@ pub(crate) struct Executor {
     /// again with the next one.
     kernel: Option<(Steering, Publisher)>,
     tables: Option<ListenTables>,
+    /// None until the first look, or if there is no iterator.
+    looks: Option<look::Looks>,
     custody: BTreeMap<Slot, Custody>,
     incoming: Vec<Custody>,
     /// Those in custody that the kernel has not taken into their slots: their group may be somebody
@@ -180,6 +188,7 @@ impl Executor {
             setting,
             kernel: None,
             tables: None,
+            looks: None,
             custody: BTreeMap::new(),
             incoming: Vec::new(),
             unfilled: BTreeSet::new(),

@@ -9,6 +9,7 @@
 //! out, with `synflip-bpf` for the kernel's part. Connections (`server`, `connection`) talk to the
 //! task by messages. ARCHITECTURE.md has the whole way of a flip.
 
+mod buckets;
 mod certificate;
 mod config;
 mod connection;

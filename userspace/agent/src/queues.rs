@@ -9,7 +9,7 @@ use std::{
 
 use synflip_plan::Pending;
 
-use crate::netns;
+use crate::{buckets::Buckets, netns};
 
 /// A listening socket's line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(crate) struct Line {
 pub(crate) struct ListenTables {
     tcp: File,
     tcp6: File,
+    /// The order in which its listeners are found.
+    pub(crate) buckets: Buckets,
 }
 
 impl ListenTables {
@@ -37,7 +39,8 @@ impl ListenTables {
         let tcp = File::open("/proc/thread-self/net/tcp")?;
         // Without IPv6 in the kernel there is no tcp6, and nobody will ask for its lines.
         let tcp6 = File::open("/proc/thread-self/net/tcp6").or_else(|_| tcp.try_clone())?;
-        Ok(Self { tcp, tcp6 })
+        let buckets = Buckets::open()?;
+        Ok(Self { tcp, tcp6, buckets })
     }
 
     /// The lines of the wanted listeners, in the order of their hash buckets.
@@ -52,8 +55,9 @@ impl ListenTables {
         let (mut text, mut chunk, mut heading) = (Vec::new(), [0; 4096], true);
         // Listeners come first (`tcp_seq_next`, 5.10 to 7.3:
         // https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/tcp_ipv4.c). The
-        // connections behind them, of which there may be a million, are not read: not even if a
-        // listener has no line.
+        // connections behind them, of which there may be a million, are not read, not even if a
+        // listener has no line; but a read goes on until its page is full, so the kernel may walk
+        // over all of them that are of the other IP version or of other network namespaces.
         'table: while !missing.is_empty() {
             let read = file.read(&mut chunk)?;
             if read == 0 {

@@ -9,10 +9,11 @@ pub(crate) mod tests;
 use std::{
     collections::BTreeMap,
     os::fd::OwnedFd,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use synflip_bpf::Variant;
+use synflip_bpf::{Looker, Variant};
 use synflip_plan::{Asker, Departure, Host, Input, ProcessId, Quotas, Rules};
 use synflip_wire::{Name, Refusal, Register, Reply, Request, Status};
 use tokio::{
@@ -104,6 +105,7 @@ impl Registry {
         migrates: bool,
         messages: mpsc::Sender<Message>,
         relay: Relay,
+        looker: Option<Arc<Looker>>,
     ) -> Self {
         let rules = Rules {
             hold: u64::try_from(config.hold.as_millis()).unwrap_or(u64::MAX),
@@ -116,6 +118,7 @@ impl Registry {
             bpffs: config.bpffs.clone(),
             object: config.object.clone(),
             variant,
+            looker,
             faults: Faults::new(config.die_at),
             relay,
             messages,

@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::fd::AsFd as _,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,10 +15,10 @@ use rustix::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use synflip_abi::{Member, MemberState};
-use synflip_bpf::{Steering, Variant, service_dir};
+use synflip_bpf::{BpfError, Looker, Steering, Variant, service_dir};
 use synflip_plan::{Pending, Table};
 
-use crate::{AgentError, Config, queues::ListenTables, sys};
+use crate::{AgentError, Config, error::chain, queues::ListenTables, sys};
 
 /// How long the kernel may take over something that it does at once.
 const SOON: Duration = Duration::from_secs(2);
@@ -25,13 +26,19 @@ const SOON: Duration = Duration::from_secs(2);
 /// How the name of the pins begins; the process's number follows.
 const PINS: &str = "selftest-";
 
+/// What follows if there is no [`Facts::looker`].
+pub(crate) const WITHOUT_LOOKER: &str = "what is pending is read from /proc/net/tcp, which takes \
+                                         the longer the more connections this host has";
+
 /// What was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Facts {
     /// Whether a closing listener's requests move to the published table's listeners.
     pub(crate) migration: bool,
     /// Whether a listener wakes up for a connection that has moved to it.
     pub(crate) migration_wakes: Option<bool>,
+    /// What shows what is pending on listeners, or why it cannot be used.
+    pub(crate) looker: Result<Arc<Looker>, String>,
 }
 
 impl Facts {
@@ -43,6 +50,9 @@ impl Facts {
                  kernel; servers that use the helper look by themselves"
             );
         }
+        if let Err(why) = &self.looker {
+            tracing::warn!("no cheap looks: {why}; {WITHOUT_LOOKER}");
+        }
     }
 }
 
@@ -50,16 +60,29 @@ impl Facts {
 ///
 /// # Errors
 /// [`AgentError::Assumption`] if the reference count is not what it must be.
-pub(crate) fn run(config: &Config, variant: Variant) -> Result<Facts, AgentError> {
-    reference_count()?;
+pub(crate) fn run(
+    config: &Config,
+    variant: Variant,
+    looker: Result<Looker, BpfError>,
+) -> Result<Facts, AgentError> {
+    let own = service_dir(&config.bpffs, &format!("{PINS}{}", std::process::id()));
+    reference_count(reader_of_table)?;
+    let looker = looker.map_err(|error| chain(&error)).and_then(|looker| {
+        let (steering, _) = Steering::open(own.clone(), config.object.clone(), variant)
+            .map_err(|error| chain(&error))?;
+        let tried = reference_count(|listener| reader_of_looker(&looker, &steering, listener));
+        steering.unpin().map_err(|error| chain(&error))?;
+        match tried {
+            Ok(()) => Ok(Arc::new(looker)),
+            Err(error) => Err(chain(&error)),
+        }
+    });
     let migration_wakes = match variant {
         Variant::Select => None,
-        Variant::SelectOrMigrate => {
-            let dir = service_dir(&config.bpffs, &format!("{PINS}{}", std::process::id()));
-            migration(config, variant, dir)?
-        }
+        Variant::SelectOrMigrate => migration(config, variant, own)?,
     };
     Ok(Facts {
+        looker,
         migration: migration_wakes.is_some(),
         migration_wakes,
     })
@@ -75,15 +98,13 @@ pub(crate) fn is_under_way(pins: &str) -> bool {
 ///
 /// Where all connections are made from SYN cookies (`tcp_syncookies=2`) it stays 1, and the
 /// queue's length alone tells.
-fn reference_count() -> Result<(), AgentError> {
+fn reference_count<R: FnMut() -> io::Result<Option<Pending>>>(
+    reader: impl FnOnce(&Socket) -> io::Result<R>,
+) -> Result<(), AgentError> {
     let io = || AgentError::io("trying out a listener's reference count");
     let listener = listener(None).map_err(io())?;
-    let inode = fstat(&listener).map_err(|errno| io()(errno.into()))?.st_ino;
-    let mut tables = own_tables().map_err(io())?;
-    let mut pending = || -> Result<Option<Pending>, AgentError> {
-        let lines = tables.read(false, &[inode]).map_err(io())?;
-        Ok(lines.first().map(|line| line.pending))
-    };
+    let mut read = reader(&listener).map_err(io())?;
+    let mut pending = || read().map_err(io());
     let mut seen = vec![pending()?];
     let client = TcpStream::connect(address(&listener).map_err(io())?).map_err(io())?;
     wait_readable(&listener).map_err(io())?;
@@ -109,6 +130,40 @@ fn reference_count() -> Result<(), AgentError> {
         let found = format!("expected 1, 2, 1 with one connection queued, found {seen:?}");
         Err(AgentError::Assumption { found })
     }
+}
+
+/// Reads what is pending on a listener from the kernel's table.
+fn reader_of_table(
+    listener: &Socket,
+) -> io::Result<impl FnMut() -> io::Result<Option<Pending>> + use<>> {
+    let inode = fstat(listener)?.st_ino;
+    let mut tables = ListenTables::open(std::fs::File::open("/proc/self/ns/net")?.as_fd())?;
+    Ok(move || {
+        let lines = tables.read(false, &[inode])?;
+        Ok(lines.first().map(|line| line.pending))
+    })
+}
+
+/// Has the iterator show it.
+fn reader_of_looker(
+    looker: &Looker,
+    steering: &Steering,
+    listener: &Socket,
+) -> io::Result<impl FnMut() -> io::Result<Option<Pending>> + use<>> {
+    let cookie = listener.cookie()?;
+    let listeners = looker.of_service(steering.dir());
+    let mut listeners = listeners.map_err(io::Error::other)?;
+    listeners.add(listener.as_fd()).map_err(io::Error::other)?;
+    Ok(move || {
+        let looks = listeners.look().map_err(io::Error::other)?;
+        let own = looks
+            .iter()
+            .find(|looked| looked.cookie == cookie && looked.listens);
+        Ok(own.map(|looked| Pending {
+            refcnt: looked.refcnt,
+            queued: looked.queued,
+        }))
+    })
 }
 
 /// Queues a connection on one private listener, closes it, and looks where it went: `None` if it
@@ -180,10 +235,6 @@ fn address(socket: &Socket) -> io::Result<SocketAddr> {
         .local_addr()?
         .as_socket()
         .ok_or_else(|| io::Error::other("no address"))
-}
-
-fn own_tables() -> io::Result<ListenTables> {
-    ListenTables::open(std::fs::File::open("/proc/self/ns/net")?.as_fd())
 }
 
 fn wait_readable(socket: &Socket) -> io::Result<()> {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::fs::{FlockOperation, flock};
-use synflip_bpf::{Privilege, prepare_bpffs, probe};
+use synflip_bpf::{Looker, Privilege, prepare_bpffs, probe};
 use synflip_wire::{ErrorCode, Refusal};
 use tokio::{
     net::UnixListener,
@@ -51,7 +51,8 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     prepare_bpffs(&config.bpffs)?;
     let _bpffs_lock = lock(&config.bpffs)?;
     let variant = config.variant(probe(&config.object)?.variant);
-    let facts = selftest::run(&config, variant)?;
+    let looker = Looker::open(&config.bpffs, &config.object);
+    let facts = selftest::run(&config, variant, looker)?;
     facts.log();
 
     let (listener, _socket_lock) = listen(&config.socket)?;
@@ -68,7 +69,8 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     let migrates = facts.migration_wakes == Some(true);
     let (relay, keeping) = Relay::new(&socket);
     let figures = relay.figures();
-    let mut registry = Registry::new(config, variant, migrates, messages.clone(), relay);
+    let looker = facts.looker.ok();
+    let mut registry = Registry::new(config, variant, migrates, messages.clone(), relay, looker);
     let faults = registry.setting.faults.clone();
     registry.recover(fdstore::take_back())?;
     let mut registry = tokio::spawn(registry.run(inbox));

@@ -186,6 +186,12 @@ impl Listeners {
         added.map_err(BpfError::map("adding to", LISTENERS))
     }
 
+    /// Has a listener be looked at no more.
+    pub fn remove(&mut self, listener: BorrowedFd<'_>) {
+        // It may never have been added.
+        drop(self.map.remove(&listener));
+    }
+
     /// Looks at all that were added and are open, in no order.
     ///
     /// One may be left out if another one was closed meanwhile.

@@ -21,6 +21,8 @@ pub enum Privilege {
     Bpf,
     /// Finding out which network namespace a listener is in (`SIOCGSKNS`). Required.
     NetAdmin,
+    /// Loading the iterator of [`Looker`](crate::Looker), which stays pinned: once after each boot.
+    PerfMon,
     /// Entering that namespace if it is not the agent's own: needed for containers. Once, for
     /// carrying services over from version 2.
     SysAdmin,
@@ -28,13 +30,14 @@ pub enum Privilege {
 
 impl Privilege {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Bpf, Self::NetAdmin, Self::SysAdmin];
+    pub const ALL: [Self; 4] = [Self::Bpf, Self::NetAdmin, Self::PerfMon, Self::SysAdmin];
 
     /// Whether this process has it.
     pub fn is_held(self) -> bool {
         let wanted = match self {
             Self::Bpf => CapabilitySet::BPF | CapabilitySet::SYS_ADMIN,
             Self::NetAdmin => CapabilitySet::NET_ADMIN,
+            Self::PerfMon => CapabilitySet::PERFMON | CapabilitySet::SYS_ADMIN,
             Self::SysAdmin => CapabilitySet::SYS_ADMIN,
         };
         // Before 5.8 there was no CAP_BPF; CAP_SYS_ADMIN still implies it.
@@ -47,6 +50,7 @@ impl fmt::Display for Privilege {
         f.write_str(match self {
             Self::Bpf => "CAP_BPF",
             Self::NetAdmin => "CAP_NET_ADMIN",
+            Self::PerfMon => "CAP_PERFMON",
             Self::SysAdmin => "CAP_SYS_ADMIN",
         })
     }

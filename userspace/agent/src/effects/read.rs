@@ -11,7 +11,10 @@ use super::{Executor, Survey};
 impl Executor {
     /// Looks at listeners; those of one address family in the order of their hash buckets.
     pub(super) fn read(&mut self, slots: &[Slot]) -> Vec<(Slot, Reading)> {
-        let mut found = self.in_tables(slots);
+        let mut found = match self.look(slots) {
+            Some(found) => found,
+            None => self.in_tables(slots),
+        };
         for slot in slots {
             let at = found.iter().position(|(other, _)| other == slot);
             match (at, self.custody.get(slot)) {

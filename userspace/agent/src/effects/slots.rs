@@ -51,6 +51,7 @@ impl Executor {
             // Kept all the same: to close it is the machine's to decide.
             self.unfilled.insert(slot);
         }
+        self.forget_places();
         self.custody.insert(slot, listener);
         filled
     }
@@ -155,6 +156,7 @@ impl Executor {
             return;
         };
         let (cookie, address) = (listener.cookie, listener.address);
+        self.look_no_more(&listener);
         drop(listener);
         fdstore::forget(cookie);
         tracing::debug!(service = %self.service, %slot, %address, lost, "closed a listener");
