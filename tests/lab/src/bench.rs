@@ -6,6 +6,7 @@
 
 mod flip;
 mod interval;
+mod looks;
 mod measure;
 mod memory;
 mod run_time;
@@ -38,6 +39,9 @@ struct Args {
     /// flip: flips of each kind
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     flips: u32,
+    /// looks: established connections that are looked past
+    #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    connections: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -48,6 +52,8 @@ enum Name {
     Flip,
     /// Resident memory of the agent with 0 and with 256 listeners
     Memory,
+    /// A look, a drain and a death beside no connections and beside many
+    Looks,
 }
 
 /// The results of what was measured.
@@ -60,6 +66,8 @@ struct Document {
     flip: Option<flip::Flip>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<memory::Memory>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    looks: Option<looks::Looks>,
 }
 
 /// Runs the measurements that the command line asks for.
@@ -103,6 +111,11 @@ fn measure_all(args: &Args, screen: &mut Screen, interrupt: &Interrupt) -> Resul
         screen.write(&result.describe())?;
         document.memory = Some(result);
     }
+    if wanted(Name::Looks) {
+        let result = looks::measure(args.connections, screen, interrupt)?;
+        screen.write(&result.describe())?;
+        document.looks = Some(result);
+    }
     Ok(document)
 }
 
@@ -119,7 +132,7 @@ mod tests {
 
     #[test]
     fn measurements_have_names() {
-        for name in ["steering", "flip", "memory"] {
+        for name in ["steering", "flip", "memory", "looks"] {
             assert!(Args::try_parse_from(["synflip-bench", name]).is_ok());
         }
         let error = Args::try_parse_from(["synflip-bench", "speed"]).unwrap_err();

@@ -18,7 +18,7 @@ mod screen;
 pub(crate) use common::Common;
 pub(crate) use connections::Connections;
 pub(crate) use failure::Failure;
-pub(crate) use format::{median_and_max, ms, table};
+pub(crate) use format::{count, median_and_max, ms, table};
 pub(crate) use interrupt::Interrupt;
 pub(crate) use output::Output;
 pub(crate) use run::{main, measured};
