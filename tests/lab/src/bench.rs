@@ -112,7 +112,7 @@ fn measure_all(args: &Args, screen: &mut Screen, interrupt: &Interrupt) -> Resul
         document.memory = Some(result);
     }
     if wanted(Name::Looks) {
-        let result = looks::measure(args.connections, screen, interrupt)?;
+        let result = first(|| looks::measure(args.connections, screen, interrupt))?;
         screen.write(&result.describe())?;
         document.looks = Some(result);
     }

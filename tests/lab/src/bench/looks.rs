@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    fs,
     net::{SocketAddr, TcpListener},
     time::Instant,
 };
@@ -16,7 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use synflip_bed::{
     Family, Fixture, Netns, Setup,
     fixture::works,
-    product::{Generation, Operator, name},
+    product::{Agent, Generation, Operator, name},
     raw::{self, RawClient, Reply},
     wait::{self, SOON},
 };
@@ -30,6 +31,9 @@ pub(super) struct Looks {
     rounds: u32,
     /// A status: one look at each listener.
     look_ms: Beside,
+    /// The agent's processor time for one, the mean of each round: what else the host does matters
+    /// less to it.
+    look_cpu_ms: Beside,
     /// From a flip's commit until the old generation is drained.
     drain_ms: Beside,
     /// From the kill of the working generation until the next one works.
@@ -77,6 +81,7 @@ pub(super) fn measure(
         connections,
         rounds: ROUNDS,
         look_ms: Beside::of(&none, &many, |times| &times.look),
+        look_cpu_ms: Beside::of(&none, &many, |times| &times.look_cpu),
         drain_ms: Beside::of(&none, &many, |times| &times.drain),
         death_ms: Beside::of(&none, &many, |times| &times.death),
         goal: GOAL,
@@ -96,6 +101,7 @@ impl Looks {
         };
         let rows = [
             row("a look at a status", self.look_ms),
+            row("the agent's processor time for it", self.look_cpu_ms),
             row("a drain with nothing pending", self.drain_ms),
             row("a dead process is replaced", self.death_ms),
         ];
@@ -116,6 +122,7 @@ impl Looks {
 #[derive(Default)]
 struct Times {
     look: Vec<f64>,
+    look_cpu: Vec<f64>,
     drain: Vec<f64>,
     death: Vec<f64>,
 }
@@ -152,11 +159,14 @@ impl Service {
     }
 
     fn measure(&mut self, times: &mut Times, interrupt: &Interrupt) -> Result<()> {
+        let before = processor_ms(&self.fixture.agent)?;
         for _ in 0..LOOKS {
             let begun = Instant::now();
             self.operator.service()?;
             times.look.push(elapsed_ms(begun));
         }
+        let used = processor_ms(&self.fixture.agent)? - before;
+        times.look_cpu.push(used / f64::from(LOOKS));
         interrupt.check()?;
         for _ in 0..FLIPS {
             // There and back.
@@ -232,12 +242,24 @@ impl Crowd {
     }
 }
 
+/// What the threads of the agent have used.
+fn processor_ms(agent: &Agent) -> Result<f64> {
+    let mut ns = 0;
+    for task in fs::read_dir(format!("/proc/{}/task", agent.pid()))? {
+        // A thread may just have ended.
+        let stat = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        let used = stat.split(' ').next().and_then(|ns| ns.parse::<u64>().ok());
+        ns += used.unwrap_or(0);
+    }
+    Ok(ns as f64 / 1e6)
+}
+
 fn elapsed_ms(begun: Instant) -> f64 {
     begun.elapsed().as_secs_f64() * 1000.0
 }
 
 const GOAL: f64 = 1.5;
-const ROUNDS: u32 = 3;
+const ROUNDS: u32 = 5;
 const LISTENERS: usize = 8;
 const LOOKS: u32 = 100;
 const FLIPS: u32 = 10;
