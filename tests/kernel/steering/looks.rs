@@ -1,9 +1,12 @@
 //! Promise: what the iterator tells of a listener is what the kernel's table says, and more.
 
-use std::{fs, net::SocketAddr, os::fd::AsFd as _};
+use std::{fs, net::SocketAddr, os::fd::AsFd as _, thread};
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::fs::fstat;
+use rustix::{
+    fs::fstat,
+    thread::{CapabilitySet, CapabilitySets, set_capabilities},
+};
 use socket2::Socket;
 use synflip_abi::Looked;
 use synflip_bed::{
@@ -176,6 +179,45 @@ fn many_listeners_are_all_seen() -> Result<()> {
     ensure!(others.look()?.len() == 1, "services are mixed");
     ensure!(listeners.look()?.len() == MANY, "services are mixed");
     Ok(())
+}
+
+#[test]
+fn whoever_may_not_load_the_iterator_takes_the_pinned_one() -> Result<()> {
+    let mut bench = Bench::new()?;
+    let (slot, _) = bench.listen(0, any(Family::V4))?;
+    let (bpffs, object) = (bench.pins.path(), Object::default());
+    let with_less = |look: &(dyn Fn() -> Result<()> + Sync)| {
+        let looking = || {
+            let kept = CapabilitySet::BPF | CapabilitySet::NET_ADMIN;
+            let sets = CapabilitySets {
+                effective: kept,
+                permitted: kept,
+                inheritable: CapabilitySet::empty(),
+            };
+            // Of this thread only.
+            set_capabilities(None, sets)?;
+            look()
+        };
+        thread::scope(|scope| scope.spawn(looking).join())
+            .map_err(|_panic| anyhow::anyhow!("panicked"))?
+    };
+    with_less(&|| {
+        let refused = Looker::open(bpffs, &object);
+        ensure!(refused.is_err(), "loaded without CAP_PERFMON");
+        Ok(())
+    })?;
+    // Twice: the pin is replaced.
+    for _ in 0..2 {
+        Looker::open(bpffs, &object)?;
+    }
+    with_less(&|| {
+        let looker = Looker::open(bpffs, &object)?;
+        let mut listeners = looker.of_service(bench.steering.dir())?;
+        let socket = &bench.listeners[&slot].1;
+        listeners.add(socket.as_fd())?;
+        ensure!(look(&listeners, socket)?.refcnt == 1, "no look");
+        Ok(())
+    })
 }
 
 /// More than fit into what the kernel gives at once.
