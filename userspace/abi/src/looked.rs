@@ -72,6 +72,10 @@ pub struct Looked {
     pub half_open: u32,
     /// Requests of TCP Fast Open whose handshake has not ended, those included that were accepted,
     /// or reset and are parked. Read after [`Self::refcnt`].
+    ///
+    /// Those that were moved here from a listener that has closed are not counted when they come,
+    /// but when they go (`inet_csk_listen_stop`, `reqsk_fastopen_remove`, 5.14 to 7.3): so the kernel
+    /// counts too few from then on, below zero even, which is read as 0.
     pub fast_open: u32,
     /// Which connection is the first of the accept queue: the two initial sequence numbers. None
     /// if it is empty.
@@ -145,7 +149,7 @@ impl Looked {
             queued,
             max_queued,
             half_open,
-            fast_open,
+            fast_open: not_negative(fast_open),
             head: NonZero::new(words[HEAD]),
             listens: flags & LISTENS != 0,
             in_slot: flags & IN_SLOT != 0,
@@ -166,6 +170,11 @@ const fn split(word: u64) -> (u32, u32) {
     ((word >> 32) as u32, (word & 0xffff_ffff) as u32)
 }
 
+/// A count that the kernel has as an `int`.
+const fn not_negative(count: u32) -> u32 {
+    if count.cast_signed() < 0 { 0 } else { count }
+}
+
 const fn halves(word: u32) -> (u16, u16) {
     ((word >> 16) as u16, (word & 0xffff) as u16)
 }
@@ -182,7 +191,7 @@ mod tests {
             queued: 3,
             max_queued: u32::MAX - 4,
             half_open: 5,
-            fast_open: u32::MAX - 6,
+            fast_open: 6,
             head: NonZero::new(u64::MAX - 7),
             listens: true,
             in_slot: false,
@@ -201,5 +210,10 @@ mod tests {
         };
         assert_eq!(Looked::unpack(&other.pack()), other);
         assert_eq!(Looked::unpack(&[0; Looked::WORDS]), Looked::default());
+        let negative = Looked {
+            fast_open: u32::MAX,
+            ..looked
+        };
+        assert_eq!(Looked::unpack(&negative.pack()).fast_open, 0);
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, io, os::fd::BorrowedFd, path::Path};
 use aya::programs::SkReuseport;
 use aya_log::EbpfLogger;
 
-use crate::{BpfError, Object, Variant, pins};
+use crate::{BpfError, Object, Steering, Variant, pins};
 
 /// The ring buffer of an object that logs (`aya-log-ebpf`).
 const LOGS: &str = "AYA_LOGS";
@@ -82,6 +82,11 @@ impl Programs {
         })
     }
 
+    fn id(&self, endpoint: u32) -> Option<u32> {
+        let info = self.loaded.get(&endpoint)?.info().ok()?;
+        Some(info.id())
+    }
+
     /// Whether the programs log: the object was built with that feature.
     pub(crate) fn log(&self) -> bool {
         !self.logs.is_empty()
@@ -89,5 +94,14 @@ impl Programs {
 
     pub(crate) fn flush_logs(&mut self) {
         self.logs.iter_mut().for_each(EbpfLogger::flush);
+    }
+}
+
+impl Steering {
+    /// The number of the program that this agent has attached last to an endpoint's groups: the
+    /// kernel has another one in [`Looked::program`](synflip_abi::Looked::program) if somebody has
+    /// replaced it.
+    pub fn program_id(&self, endpoint: u32) -> Option<u32> {
+        self.programs.id(endpoint)
     }
 }

@@ -42,7 +42,7 @@ pub struct Steering {
     endpoints: BTreeMap<u32, u32>,
     /// If its groups may run the program of an earlier version still.
     carrying: Option<Arc<Carrying>>,
-    programs: Programs,
+    pub(crate) programs: Programs,
 }
 
 impl fmt::Debug for Steering {

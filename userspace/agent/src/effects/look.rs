@@ -161,9 +161,15 @@ fn pending(looked: &Looked) -> Pending {
         0 => looked.fast_open,
         _ => 0,
     };
+    // Read before, the count can only be too high for what is subtracted.
+    let refcnt = looked.refcnt.saturating_sub(accepted);
+    let refcnt = match accepted {
+        0 => refcnt,
+        // Whatever Fast Open counts, these are others.
+        _ => refcnt.max(looked.half_open.saturating_add(1)),
+    };
     Pending {
-        // Read before, the count can only be too high for what is subtracted.
-        refcnt: looked.refcnt.saturating_sub(accepted).max(1),
+        refcnt,
         queued: looked.queued,
     }
 }
@@ -186,6 +192,13 @@ mod tests {
         assert!(looked(3, 0, 2).is_empty());
         // One has begun its handshake.
         assert_eq!(looked(4, 0, 2).half_open(), 1);
+        let one = Looked {
+            refcnt: 3,
+            half_open: 1,
+            fast_open: 2,
+            ..Looked::default()
+        };
+        assert_eq!(pending(&one).half_open(), 1);
         // Which of them are queued is not known.
         assert!(!looked(3, 1, 2).is_empty());
         assert!(!looked(2, 0, 0).is_empty());

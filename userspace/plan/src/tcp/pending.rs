@@ -1,6 +1,6 @@
 //! What is pending on one listener.
 
-/// What is pending on a listener, from its line in `/proc/net/tcp{,6}`.
+/// What is pending on a listener, as an iterator shows it or its line in `/proc/net/tcp{,6}`.
 ///
 /// Every request, half-open, queued, or TCP Fast Open, holds one reference on its listener from
 /// the SYN until it is accepted or ends (`inet_reqsk_alloc`, [`reqsk_put`]; 4.4 and later), so the
