@@ -21,7 +21,7 @@ pub(crate) fn registry() -> (Registry, mpsc::Receiver<Message>) {
     };
     let (messages, inbox) = mpsc::channel(limits::OUTBOX);
     let (relay, _keeping) = Relay::new(&config.socket);
-    let registry = Registry::new(config, Variant::Select, true, messages, relay);
+    let registry = Registry::new(config, Variant::Select, true, messages, relay, None);
     (registry, inbox)
 }
 
