@@ -47,8 +47,10 @@ extern "C" fn look(visit: *const Visit) -> i32 {
         return 0;
     };
     let words = looked.pack();
-    // SAFETY: the context is what the kernel has called this with, and so is what it points to.
-    let seq = unsafe { (*(*visit).meta).seq };
+    // SAFETY: the context is what the kernel has called this with.
+    let meta = unsafe { (*visit).meta };
+    // SAFETY: and so is what it points to.
+    let seq = unsafe { (*meta).seq };
     // SAFETY: the record is on the stack, and as long as is said.
     unsafe { bpf_seq_write(seq, words.as_ptr().cast(), size_of_val(&words) as u32) };
     0
