@@ -3,34 +3,37 @@
 //!
 //! It does one thing after the other, in the machine's order. Each kind of effect has one place:
 //! [`slots`] (fill, keep, fetch, note, clear, close), [`publish`] (attach, barrier, publish),
-//! [`read`] (read), [`options`] (prepare), [`fdstore`] (store), [`lend`](Executor::lend) and
-//! [`relay`]; what peers are told goes out in the same order, made ready by `service`.
+//! [`read`] (read), [`options`] (prepare), [`fdstore`] (store), [`tell`] (lend, and what peers are
+//! told, made ready by `service`) and [`relay`]. What the machine cannot ask for, because nobody
+//! reports it, [`watch`] notices.
 
 mod look;
 mod options;
 mod publish;
 mod read;
 mod slots;
+mod tell;
 #[cfg(test)]
 mod tests;
+mod watch;
+mod worker;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     os::fd::OwnedFd,
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+        mpsc::{Receiver, RecvTimeoutError},
     },
-    thread::{Builder, JoinHandle},
     time::Duration,
 };
 
 use synflip_abi::Member;
-use synflip_bpf::{BpfError, Looker, Object, Publisher, Steering, Variant};
+use synflip_bpf::{Looker, Object, Publisher, Steering, Variant};
 use synflip_plan::{Effect, EffectKind, Input, ProcessId, Reading};
-use synflip_types::{Cookie, Endpoint, EndpointId, Name, RequestId, Slot};
-use synflip_wire::{Reply, TimelineEntry};
-use tokio::sync::{mpsc, oneshot};
+use synflip_types::{Cookie, Endpoint, EndpointId, Name, Slot};
+use synflip_wire::TimelineEntry;
+use tokio::sync::mpsc;
 
 use crate::{
     custody::Custody,
@@ -38,60 +41,17 @@ use crate::{
     fault::{Faults, Point},
     fdstore,
     foreign::Foreign,
-    peers::{Outbox, Outgoing},
+    peers::Outgoing,
     process::Process,
     queues::ListenTables,
     registry::{Message, Report},
     relay::Relay,
 };
 
+pub(crate) use worker::{Task, Worker};
+
 /// Time between two looks at what the programs have logged, if the object is one that logs.
 const LOGS: Duration = Duration::from_secs(1);
-
-/// What a service's thread is given to do.
-#[derive(Debug)]
-pub(crate) enum Task {
-    /// A process has come with descriptors, which the next effects put in place.
-    Incoming {
-        process: ProcessId,
-        identity: Process,
-        listeners: Vec<Custody>,
-        netns: OwnedFd,
-    },
-    /// All that follows from a registration has been given: descriptors that it has not put in place
-    /// were refused, and are closed. Kept, they would go on listening when their server has ended.
-    Placed,
-    /// The processes that the machine knows: nothing is noted of others any more.
-    Known(BTreeSet<ProcessId>),
-    /// A process that an earlier agent knew lives: its descriptors can be taken.
-    Followed {
-        process: ProcessId,
-        identity: Process,
-        pidfd: OwnedFd,
-    },
-    /// The service is taken up: nothing more is fetched from processes that an earlier agent knew.
-    TakenUp,
-    /// What the machine wants.
-    Effect(Effect),
-    /// Something has happened that the agent which comes after is to know of.
-    Append(TimelineEntry),
-    /// A message to a peer.
-    Send {
-        to: Outbox,
-        kind: EffectKind,
-        /// The request that it answers; none of what is said unasked.
-        id: Option<RequestId>,
-        reply: Reply,
-    },
-    /// The machine wants a listener lent to this peer.
-    Lend { slot: Slot, to: Outbox },
-    /// Somebody wants to know figures.
-    Survey {
-        slots: Vec<Slot>,
-        endpoints: Vec<EndpointId>,
-        answer: oneshot::Sender<Result<Survey, BpfError>>,
-    },
-}
 
 /// Figures for the status.
 #[derive(Debug, Default)]
@@ -114,46 +74,6 @@ pub(crate) struct Setting {
     pub(crate) messages: mpsc::Sender<Message>,
 }
 
-/// A service's thread.
-#[derive(Debug)]
-pub(crate) struct Worker {
-    tasks: Option<Sender<Task>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Worker {
-    /// Starts the thread of a service.
-    ///
-    /// # Errors
-    /// When the system has no thread to give.
-    pub(crate) fn start(executor: Executor) -> std::io::Result<Self> {
-        let (tasks, inbox) = channel();
-        let name = format!("service-{}", executor.service);
-        let thread = Builder::new()
-            .name(name)
-            .spawn(move || executor.run(&inbox))?;
-        Ok(Self {
-            tasks: Some(tasks),
-            thread: Some(thread),
-        })
-    }
-
-    /// Gives it something to do; false if it has ended.
-    pub(crate) fn give(&self, task: Task) -> bool {
-        let tasks = self.tasks.as_ref();
-        tasks.is_some_and(|tasks| tasks.send(task).is_ok())
-    }
-
-    /// Has it do what it was given, and waits until it has.
-    pub(crate) fn finish(mut self) {
-        self.tasks = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic has ended the process before this returns.
-            drop(thread.join());
-        }
-    }
-}
-
 /// What the thread owns.
 pub(crate) struct Executor {
     service: Name,
@@ -165,6 +85,7 @@ pub(crate) struct Executor {
     tables: Option<ListenTables>,
     /// None until the first look, or if there is no iterator.
     looks: Option<look::Looks>,
+    watch: watch::Watch,
     custody: BTreeMap<Slot, Custody>,
     incoming: Vec<Custody>,
     /// Those in custody that the kernel has not taken into their slots: their group may be somebody
@@ -189,6 +110,7 @@ impl Executor {
             kernel: None,
             tables: None,
             looks: None,
+            watch: watch::Watch::default(),
             custody: BTreeMap::new(),
             incoming: Vec::new(),
             unfilled: BTreeSet::new(),
@@ -220,6 +142,7 @@ impl Executor {
     pub(crate) fn take_back(&mut self, slot: Slot, listener: Custody, netns: &OwnedFd) {
         self.open_tables(netns);
         self.custody.insert(slot, listener);
+        self.watch.stored(slot);
     }
 
     fn run(mut self, inbox: &Receiver<Task>) {
@@ -228,12 +151,12 @@ impl Executor {
                 .kernel
                 .as_ref()
                 .is_some_and(|(steering, _)| steering.logs());
-            let task = if logs {
-                inbox.recv_timeout(LOGS)
-            } else {
-                inbox
+            let task = match self.watches() {
+                Some(pause) => inbox.recv_timeout(pause),
+                None if logs => inbox.recv_timeout(LOGS),
+                None => inbox
                     .recv()
-                    .map_err(|_ended| RecvTimeoutError::Disconnected)
+                    .map_err(|_ended| RecvTimeoutError::Disconnected),
             };
             match task {
                 Ok(Task::Effect(Effect::End)) => return self.end(),
@@ -241,6 +164,7 @@ impl Executor {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.watch_if_due();
             if let Some((steering, _)) = &mut self.kernel {
                 steering.flush_logs();
             }
@@ -326,6 +250,7 @@ impl Executor {
             Effect::Store { slot } => {
                 if let Some(listener) = self.custody.get(&slot) {
                     fdstore::keep(listener);
+                    self.watch.stored(slot);
                 }
             }
             Effect::Relay { slot } => {
@@ -359,40 +284,6 @@ impl Executor {
         }
     }
 
-    /// Lends a peer a listener that nobody serves.
-    fn lend(&self, slot: Slot, to: &Outbox) {
-        let Some(listener) = self.custody.get(&slot) else {
-            return;
-        };
-        let queue = Reply::Queue {
-            endpoint: listener.group.endpoint,
-            cookie: listener.cookie,
-        };
-        match listener.lend() {
-            Ok(lent) => {
-                tracing::debug!(service = %self.service, %slot, "its queue is lent");
-                self.send(
-                    to,
-                    Outgoing {
-                        id: None,
-                        reply: queue,
-                        fds: vec![lent].into(),
-                    },
-                );
-            }
-            Err(error) => {
-                tracing::warn!(service = %self.service, %slot, "lending its queue: {error}");
-            }
-        }
-    }
-
-    /// Sends a peer a message; one that does not read loses its connection.
-    fn send(&self, to: &Outbox, message: Outgoing) {
-        if to.messages.try_send(message).is_err() {
-            self.tell(Message::Deaf { peer: to.peer });
-        }
-    }
-
     /// The service is over: nothing of it is left but its pins.
     fn end(mut self) {
         self.reach(Point::Before(EffectKind::End));
@@ -411,20 +302,6 @@ impl Executor {
         let report = Report::Ended;
         // Without a receiver the agent is ending.
         drop(messages.blocking_send(Message::Report { service, report }));
-    }
-
-    fn report(&self, input: Input) {
-        self.tell_report(Report::Input(input));
-    }
-
-    fn tell_report(&self, report: Report) {
-        let service = self.service.clone();
-        self.tell(Message::Report { service, report });
-    }
-
-    fn tell(&self, message: Message) {
-        // Without a receiver the agent is ending: the next one finds out by itself.
-        drop(self.setting.messages.blocking_send(message));
     }
 
     fn reach(&self, point: Point) {

@@ -19,6 +19,11 @@ use crate::{custody::Custody, sys};
 /// What systemd has kept, by socket cookie.
 pub(crate) type Kept = HashMap<Cookie, OwnedFd>;
 
+/// Whether there is one: it may keep nothing all the same.
+pub(crate) fn is_there() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// Gives systemd a duplicate of a listener.
 pub(crate) fn keep(listener: &Custody) {
     let name = name(listener.cookie);

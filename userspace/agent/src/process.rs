@@ -46,6 +46,21 @@ impl Process {
         self.pid != 0 && own_namespace().is_ok_and(|own| own == self.namespace)
     }
 
+    /// Whether it has a descriptor of the socket with this inode, or cannot be looked at.
+    pub(crate) fn may_have_socket(self, inode: u64) -> bool {
+        if !self.is_here() {
+            return true;
+        }
+        let wanted = format!("socket:[{inode}]");
+        match fs::read_dir(format!("/proc/{}/fd", self.pid)) {
+            Ok(mut all) => all.any(|fd| {
+                let link = fd.and_then(|fd| fs::read_link(fd.path()));
+                link.is_ok_and(|link| link.as_os_str() == wanted.as_str())
+            }),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
     /// When the process with this number started; none if there is none, or it has ended and
     /// waits for its parent.
     fn read(pid: u32) -> io::Result<Option<u64>> {
@@ -114,6 +129,20 @@ mod tests {
         child.wait().unwrap();
         assert!(process.has_ended());
         assert!(!Process::of(0).has_ended(), "nothing is known of it");
+    }
+
+    #[test]
+    fn a_process_has_its_sockets() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let inode = rustix::fs::fstat(&socket).unwrap().st_ino;
+        let own = Process::of(id());
+        assert!(own.may_have_socket(inode));
+        drop(socket);
+        assert!(!own.may_have_socket(inode));
+        assert!(
+            Process::UNKNOWN.may_have_socket(inode),
+            "it cannot be looked at"
+        );
     }
 
     #[test]

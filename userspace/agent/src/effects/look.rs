@@ -59,7 +59,11 @@ impl Executor {
         Some(readings.map(|(_, slot, reading)| (slot, reading)).collect())
     }
 
-    fn try_look(&mut self, slots: &[Slot]) -> Result<Option<Vec<(Slot, Looked)>>, BpfError> {
+    /// All that the iterator tells of listeners; none if not all that are in custody can be seen.
+    pub(super) fn try_look(
+        &mut self,
+        slots: &[Slot],
+    ) -> Result<Option<Vec<(Slot, Looked)>>, BpfError> {
         if self.looks.is_none() {
             let (Some(looker), Some((steering, _))) = (&self.setting.looker, &self.kernel) else {
                 return Ok(None);

@@ -25,6 +25,7 @@ impl Executor {
     }
 
     pub(super) fn fill(&mut self, slot: Slot, cookie: Cookie) {
+        self.watch.brought();
         if let Err(why) = self.try_fill(slot, cookie) {
             self.report(Input::NotFilled { slot, why });
         }
@@ -57,6 +58,7 @@ impl Executor {
     }
 
     pub(super) fn keep(&mut self, slot: Slot, cookie: Cookie) {
+        self.watch.brought();
         if let Some(listener) = self.incoming(cookie) {
             self.custody.insert(slot, listener);
         }
@@ -156,6 +158,7 @@ impl Executor {
             return;
         };
         let (cookie, address) = (listener.cookie, listener.address);
+        self.watch.forget(slot);
         self.look_no_more(&listener);
         drop(listener);
         fdstore::forget(cookie);

@@ -1,0 +1,189 @@
+//! What the kernel reports to nobody is noticed by a look each second: that processes that live have
+//! closed a listener, and that the program is off a reuseport group.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use synflip_abi::Looked;
+use synflip_plan::Input;
+use synflip_types::{EndpointId, Slot};
+
+use super::Executor;
+use crate::{error::chain, fdstore};
+
+/// Between two looks.
+const EACH: Duration = Duration::from_secs(1);
+
+/// What has been noticed.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// The last look.
+    last: Option<Instant>,
+    /// Descriptors that registrations have brought.
+    brought: u64,
+    /// What has been reported to be the agent's alone, and how many descriptors had been brought
+    /// then.
+    reported: (BTreeSet<Slot>, u64),
+    /// The listeners of which systemd has been given a descriptor too.
+    stored: BTreeSet<Slot>,
+    /// The endpoints on whose groups this agent's program has been seen.
+    steered: BTreeSet<EndpointId>,
+}
+
+impl Watch {
+    /// A registration has brought a descriptor.
+    pub(super) fn brought(&mut self) {
+        self.brought += 1;
+    }
+
+    /// systemd has been given a descriptor, or has given this one.
+    pub(super) fn stored(&mut self, slot: Slot) {
+        if fdstore::is_there() {
+            self.stored.insert(slot);
+        }
+    }
+
+    /// A listener is closed.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        self.stored.remove(&slot);
+        self.reported.0.remove(&slot);
+    }
+
+    /// Whether what is the agent's alone is to be said: if it has not been said, or somebody has
+    /// come with descriptors since.
+    fn is_news(&self, alone: &BTreeSet<Slot>) -> bool {
+        let (slots, brought) = &self.reported;
+        !alone.is_empty() && (*brought != self.brought || !alone.is_subset(slots))
+    }
+}
+
+impl Executor {
+    /// How long until the next look; none if there is nothing to look at, or with.
+    pub(super) fn watches(&self) -> Option<Duration> {
+        if self.custody.is_empty() || self.setting.looker.is_none() {
+            return None;
+        }
+        let since = self.watch.last.map(|last| last.elapsed());
+        Some(since.map_or(EACH, |since| EACH.saturating_sub(since)))
+    }
+
+    /// Looks, if it is time.
+    pub(super) fn watch_if_due(&mut self) {
+        match self.watch.last {
+            Some(last) if last.elapsed() < EACH => return,
+            // What has just begun has nothing to be noticed yet.
+            None => {
+                self.watch.last = Some(Instant::now());
+                return;
+            }
+            Some(_) => {}
+        }
+        self.watch.last = Some(Instant::now());
+        if self.watches().is_none() {
+            return;
+        }
+        let slots: Vec<Slot> = self.custody.keys().copied().collect();
+        let found = match self.try_look(&slots) {
+            Ok(Some(found)) => found,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(service = %self.service, "{}", chain(&error));
+                return;
+            }
+        };
+        self.report_alone(&found);
+        if self.has_lost_program(&found) {
+            self.report(Input::ProgramGone);
+        }
+    }
+
+    fn report_alone(&mut self, found: &[(Slot, Looked)]) {
+        let listening = found.iter().filter(|(_, looked)| looked.listens);
+        let listening: Vec<(Slot, u32)> = listening
+            .map(|(slot, looked)| (*slot, looked.files))
+            .collect();
+        let alone = listening
+            .into_iter()
+            .filter(|(slot, files)| self.is_alone(*slot, *files));
+        let alone: BTreeSet<Slot> = alone.map(|(slot, _)| slot).collect();
+        if self.watch.is_news(&alone) {
+            let brought = self.watch.brought;
+            let slots = alone.iter().copied().collect();
+            self.report(Input::Abandoned { slots, brought });
+        }
+        self.watch.reported = (alone, self.watch.brought);
+    }
+
+    /// Whether nobody has a listener but the agent, and systemd for it. The count is that of the
+    /// references on its file: each descriptor is one, in whichever process.
+    fn is_alone(&mut self, slot: Slot, files: u32) -> bool {
+        match files {
+            1 => true,
+            // systemd has the other, if it has kept what it was given: it does not say.
+            2 if self.watch.stored.contains(&slot) => {
+                let Some(listener) = self.custody.get(&slot) else {
+                    return false;
+                };
+                let mut processes = self.processes.values();
+                let is_held = processes.any(|process| process.may_have_socket(listener.inode));
+                if is_held {
+                    self.watch.stored.remove(&slot);
+                }
+                !is_held
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether this agent's program was seen on a group before, and is not there now.
+    fn has_lost_program(&mut self, found: &[(Slot, Looked)]) -> bool {
+        let Some((steering, _)) = &self.kernel else {
+            return false;
+        };
+        let mut own: BTreeMap<EndpointId, Option<u32>> = BTreeMap::new();
+        let mut lost = false;
+        for (slot, looked) in found {
+            let Some(endpoint) = self.notes.get(slot).map(|note| EndpointId(note.endpoint)) else {
+                continue;
+            };
+            // One that does not listen is in no group, and one that was refused in somebody else's.
+            if !looked.listens || looked.members == 0 || self.unfilled.contains(slot) {
+                continue;
+            }
+            let own = own
+                .entry(endpoint)
+                .or_insert_with(|| steering.program_id(endpoint.0));
+            match *own {
+                Some(own) if looked.program == own => drop(self.watch.steered.insert(endpoint)),
+                // Of a kernel that does not show programs, it has never been seen.
+                Some(_) => lost |= self.watch.steered.contains(&endpoint),
+                None => {}
+            }
+        }
+        lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_been_said_is_not_said_again_until_somebody_comes() {
+        let alone = BTreeSet::from([Slot(1)]);
+        let mut watch = Watch::default();
+        assert!(!watch.is_news(&BTreeSet::new()));
+        assert!(watch.is_news(&alone));
+        watch.reported = (alone.clone(), 0);
+        assert!(!watch.is_news(&alone));
+        assert!(watch.is_news(&BTreeSet::from([Slot(1), Slot(2)])));
+        watch.brought();
+        assert!(watch.is_news(&alone));
+        watch.reported = (alone.clone(), 1);
+        // The slot is another listener's now.
+        watch.forget(Slot(1));
+        assert!(watch.is_news(&alone));
+    }
+}
