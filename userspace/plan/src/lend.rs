@@ -68,10 +68,12 @@ impl Service {
     pub(crate) fn emptied(&mut self, process: ProcessId, cookies: &[Cookie], now: Moment) {
         for (slot, listener) in &mut self.listeners {
             if cookies.contains(&listener.cookie) && listener.lent.remove(&process) {
-                // A look that has begun before may show what has been accepted since.
-                self.looking
-                    .iter_mut()
-                    .for_each(|look| look.leave_out(*slot));
+                // A look that has begun before may show what has been accepted since: another one
+                // is made, of a tombstone too.
+                if let Some(look) = &mut self.looking {
+                    look.leave_out(*slot);
+                    self.relieved = true;
+                }
             }
         }
         self.closing_soon(now);

@@ -181,3 +181,23 @@ fn a_refused_listener_that_is_the_first_of_its_bucket_stays_until_it_is_not() {
     let effects = scene.run(join(C, "v3", &[(WEB, 30)]));
     assert!(effects.ends_with(&[clear(1), close(1)]), "{effects:?}");
 }
+
+#[test]
+fn a_refused_listener_that_comes_back_during_a_look_is_looked_at_again() {
+    let mut scene = Scene::v1_works();
+    scene.on(join(B, "v2", &[(WEB, 20)]));
+    scene.on(not_attached(B));
+    let empty = pending(0, 0);
+    let effects = scene.on(readings(&[(0, empty), (1, pending(1, 0))]));
+    assert!(effects.starts_with(&[lend(1, A)]), "{effects:?}");
+    assert_eq!(scene.woken_on(), [read(&[0, 1])]);
+    assert_eq!(scene.on(emptied(A, &[20])), []);
+    assert_eq!(
+        scene.on(readings(&[(0, empty), (1, empty)])),
+        [read(&[0, 1])]
+    );
+    assert_eq!(
+        scene.on(readings(&[(0, empty), (1, empty)])),
+        [clear(1), close(1)]
+    );
+}
