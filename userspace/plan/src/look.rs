@@ -166,7 +166,10 @@ impl Service {
         };
         let by_slot: BTreeMap<Slot, Reading> = readings.iter().copied().collect();
         for (slot, reading) in readings {
-            if matches!(reading, Reading::Gone | Reading::Stopped) {
+            // One whose registration is not over may have come into the slot after it was read.
+            let listener = self.listeners.get(slot);
+            let is_joining = listener.is_some_and(|listener| listener.role == Role::Joining);
+            if matches!(reading, Reading::Gone | Reading::Stopped) && !is_joining {
                 self.lose(*slot);
             }
         }

@@ -3,7 +3,7 @@
 use synflip_types::Slot;
 
 use super::{build::*, effects::*, inputs::*};
-use crate::{Happened, Input, PlanError};
+use crate::{Happened, Input, PlanError, Reading};
 
 fn kernel() -> PlanError {
     PlanError::Kernel { why: WHY.into() }
@@ -200,4 +200,20 @@ fn a_refused_listener_that_comes_back_during_a_look_is_looked_at_again() {
         scene.on(readings(&[(0, empty), (1, empty)])),
         [clear(1), close(1)]
     );
+}
+
+#[test]
+fn a_reading_of_what_was_refused_is_none_of_what_comes_into_its_slot() {
+    let mut scene = Scene::v1_drains();
+    scene.on(join(A, "v1", &[(WEB, 10), (ALT, 11)]));
+    assert_eq!(scene.woken_on(), [read(&[0, 2])]);
+    scene.on(not_filled(2));
+    let effects = scene.on(attached(Some(A)));
+    assert!(effects.contains(&close(2)), "{effects:?}");
+    scene.on(join(C, "v3", &[(WEB, 30)]));
+    // Read before the slot was filled with the newcomer.
+    scene.on(readings(&[(0, pending(1, 0)), (2, Reading::Gone)]));
+    scene.on(attached(Some(C)));
+    scene.on(ready(C));
+    assert!(scene.service.listeners()[&Slot(2)].accepts());
 }
