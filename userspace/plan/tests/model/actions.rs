@@ -1,12 +1,12 @@
 //! What can happen next.
 
-use synflip_plan::{Asker, Departure, Effect, FlipRequest, Input, Phase, Service, Target};
+use synflip_plan::{Effect, Phase, Service};
 
 use crate::{
-    agent::{Mood, takes_time},
+    effects::{Mood, takes_time},
     kernel::Goes,
     scope::Scope,
-    world::{Broken, Life, Link, World, name, operator},
+    world::{Life, Link, World, name},
 };
 
 /// One step of one party.
@@ -47,6 +47,9 @@ pub(crate) enum To {
 impl World {
     /// The step that is taken when nobody dawdles and nothing more goes wrong; none at rest.
     pub(crate) fn fair(&self, scope: &Scope) -> Option<Action> {
+        if self.must_hear() {
+            return Some(Action::Deliver);
+        }
         if !self.effects.is_empty() {
             return Some(Action::CarryOut(Mood::Willing));
         }
@@ -80,7 +83,10 @@ impl World {
         if state.told && scope.procs[process].talks {
             return Some(Action::CloseAsTold(process));
         }
-        if let Some(sock) = self.borrowed_and_empty(process) {
+        // The helper says so when it has been answered.
+        if let Some(sock) = self.borrowed_and_empty(process)
+            && state.link != Link::Joining
+        {
             return Some(Action::GiveBack(process, sock));
         }
         match state.link {
@@ -111,10 +117,23 @@ impl World {
         }
     }
 
+    /// Whether the agent hears what has happened before anything else is looked at.
+    ///
+    /// While an effect that takes time is outstanding, what it hears changes nothing but its mind
+    /// and what it will do after that effect: so it makes no difference whether anything else
+    /// happens before or after. What it might have been told first might have happened first.
+    fn must_hear(&self) -> bool {
+        let is_outstanding = self.effects.front().is_some_and(takes_time);
+        is_outstanding && !self.reports.is_empty()
+    }
+
     /// All that can happen next, what is fair first.
     pub(crate) fn actions(&self, scope: &Scope) -> Vec<Action> {
         let mut actions = Vec::new();
         actions.extend(self.fair(scope));
+        if self.must_hear() {
+            return actions;
+        }
         let mut add = |action| {
             if !actions.contains(&action) {
                 actions.push(action);
@@ -134,21 +153,25 @@ impl World {
         if self.budget.agent_deaths > 0 && self.machine.is_some() {
             add(Action::KillAgent);
         }
-        let closes = matches!(head, Some(Effect::Close { .. }));
-        if takes_time || closes {
+        // At leisure, what has happened is heard of before anything else happens: what comes of it
+        // is done later than that, and clients act before it is.
+        let at_leisure = head.is_none() && !self.reports.is_empty() && !scope.flights;
+        let closes = matches!(head, Some(Effect::Clear { .. } | Effect::Close { .. }));
+        if takes_time && !at_leisure || closes {
             self.clients(scope, &mut add);
         }
-        // At leisure, what has happened is heard of before anything else happens.
-        let at_leisure = head.is_none() && !self.reports.is_empty();
-        if at_leisure && !scope.flights {
+        if at_leisure {
             add(Action::Deliver);
         } else if takes_time && !self.machine.as_ref().is_some_and(Service::is_over) {
-            // Whoever comes when the service is over comes to another.
-            self.servers(scope, &mut add);
+            // Whoever comes when the service is over comes to another. What is said while a table
+            // is being published is said when the programs follow it: the machine hears of nothing
+            // before that.
+            let to_come = matches!(head, Some(Effect::Publish { .. })) && !self.published;
+            self.servers(scope, to_come, &mut add);
             if !self.reports.is_empty() {
                 add(Action::Deliver);
             }
-            if self.machine.is_some() && self.reports.is_empty() {
+            if self.machine.is_some() && self.reports.is_empty() && !to_come {
                 self.operators(scope, &mut add);
             }
         }
@@ -195,11 +218,12 @@ impl World {
         }
     }
 
-    fn servers(&self, scope: &Scope, add: &mut impl FnMut(Action)) {
+    /// What servers do; all of it, or only what may close a listener.
+    fn servers(&self, scope: &Scope, only_closes: bool, add: &mut impl FnMut(Action)) {
         let agent = self.machine.is_some();
         for (at, state) in self.procs.iter().enumerate() {
             let spec = &scope.procs[at];
-            if state.life == Life::Unborn && agent {
+            if state.life == Life::Unborn && agent && !only_closes {
                 // One after the other: their order changes nothing but numbers.
                 let mut before = 0..at;
                 let is_next = before.all(|other| {
@@ -214,7 +238,8 @@ impl World {
             }
             if let Some(duty) = self.duty(scope, at).filter(|duty| {
                 let needs_agent = matches!(duty, Action::Register(_) | Action::Ready(_));
-                agent || !needs_agent
+                let closes = matches!(duty, Action::CloseAsTold(_) | Action::GiveBack(..));
+                (agent || !needs_agent) && (closes || !only_closes)
             }) {
                 add(duty);
             }
@@ -253,141 +278,6 @@ impl World {
         }
         if self.budget.flips > 0 && scope.keep && machine.previous().is_some() {
             add(Action::Flip(To::Previous, true));
-        }
-    }
-
-    /// Takes a step.
-    pub(crate) fn step(&mut self, scope: &Scope, action: Action) -> Result<(), Broken> {
-        match action {
-            Action::CarryOut(mood) => self.carry_out(scope, mood),
-            Action::Deliver => match self.reports.pop_front() {
-                Some(report) => self.tell(scope, report),
-                None => Ok(()),
-            },
-            Action::Restart => self.restart(scope),
-            Action::Register(process) => self.register(scope, process),
-            Action::Ready(process) => self.says_ready(scope, process),
-            Action::CloseAsTold(process) | Action::Stop(process) => {
-                if matches!(action, Action::Stop(_)) {
-                    self.budget.stops -= 1;
-                }
-                self.leaves(scope, process, Departure::Closed)
-            }
-            Action::Kill(process) => {
-                self.budget.kills -= 1;
-                self.leaves(scope, process, Departure::Died)
-            }
-            Action::Accept(sock) | Action::AcceptLent(sock) => {
-                self.socks[sock].queued -= 1;
-                self.calm(sock);
-                Ok(())
-            }
-            Action::GiveBack(process, sock) => self.gives_back(scope, process, sock),
-            Action::Arrive(sock) => {
-                self.socks[sock].flight -= 1;
-                self.socks[sock].half += 1;
-                Ok(())
-            }
-            Action::Finish(sock) => {
-                self.socks[sock].half -= 1;
-                self.socks[sock].queued += 1;
-                Ok(())
-            }
-            Action::GiveUp(sock) => {
-                self.socks[sock].half -= 1;
-                self.calm(sock);
-                Ok(())
-            }
-            Action::Poll(sock) => {
-                self.seen(scope, scope.socks[sock].endpoint);
-                Ok(())
-            }
-            Action::Sleep => self.sleep(scope),
-            Action::Start(process) => {
-                self.start(scope, process);
-                Ok(())
-            }
-            Action::Syn(_, goes) => {
-                self.syn(scope, goes);
-                Ok(())
-            }
-            Action::Flip(to, keep) => self.ask_flip(scope, to, keep),
-            Action::Retire(generation, force) => {
-                self.budget.retires -= 1;
-                let retire = Input::Retire {
-                    by: self.request(),
-                    generation: name(generation),
-                    force,
-                };
-                self.tell(scope, retire)?;
-                let machine = self.machine.as_ref();
-                let mut generations = machine.into_iter().flat_map(|m| m.generations());
-                let name = name(generation);
-                if !generations.any(|g| g.name == name && g.phase != Phase::Drained) {
-                    self.retired |= 1 << generation;
-                    self.forced |= u8::from(force) << generation;
-                    self.watch_holders(scope);
-                }
-                Ok(())
-            }
-            Action::KillAgent => self.die(scope),
-            Action::Steal(endpoint) => {
-                self.budget.thefts -= 1;
-                self.program[endpoint] = false;
-                self.seen(scope, endpoint);
-                Ok(())
-            }
-            Action::Intrude(endpoint) => {
-                self.budget.strangers -= 1;
-                self.stranger[endpoint] = true;
-                self.seen(scope, endpoint);
-                Ok(())
-            }
-        }
-    }
-
-    fn calm(&mut self, sock: usize) {
-        if self.socks[sock].pending() == 0 {
-            self.socks[sock].wild = false;
-        }
-    }
-
-    fn request(&mut self) -> Asker {
-        let number = (0..).find(|number| !self.requests.contains_key(number));
-        let number = number.unwrap_or(0);
-        self.requests.insert(number, false);
-        operator(number)
-    }
-
-    fn ask_flip(&mut self, scope: &Scope, to: To, keep: bool) -> Result<(), Broken> {
-        self.budget.flips -= 1;
-        let by = self.request();
-        let target = match to {
-            To::Generation(generation) => Target::Named(name(generation)),
-            To::Previous => Target::Previous,
-        };
-        let request = FlipRequest {
-            by,
-            target,
-            if_epoch: None,
-            // Shorter than two looks at a drain.
-            drain_ms: 80,
-            keep,
-            drop: Vec::new(),
-        };
-        self.tell(scope, Input::Flip(request))
-    }
-
-    /// The agent's look at the groups shows what has become of one.
-    fn seen(&mut self, _scope: &Scope, endpoint: usize) {
-        let Some(machine) = &self.machine else { return };
-        let address = crate::world::address(endpoint);
-        let mut places = machine.places().iter();
-        if let Some((id, _)) = places.find(|(_, place)| place.address == address) {
-            self.reports.push_back(Input::Strangers {
-                endpoint: *id,
-                present: self.stranger[endpoint],
-            });
         }
     }
 }

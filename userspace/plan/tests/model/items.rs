@@ -1,8 +1,8 @@
 //! What is searched: each item by itself, and each pair of them.
 
 use crate::{
+    budget::Budget,
     scope::{ProcSpec, Scope, SockSpec},
-    world::Budget,
 };
 
 /// Something that there may be, or that may happen.
@@ -70,16 +70,22 @@ pub(crate) fn scope(items: &[Item]) -> Scope {
         1
     };
     let generations = if has(Item::ThreeGenerations) { 3 } else { 2 };
-    let owners = if has(Item::TwoProcesses) { 2 } else { 1 };
-    let sharers = if has(Item::Shared) { 2 } else { 1 };
     let (mut socks, mut procs) = (Vec::new(), Vec::new());
     for generation in 0..generations {
-        for _owner in 0..owners {
+        // With something else beside it, one generation of several processes is enough.
+        let is_several = items.len() != 2 || generation == 0;
+        let owners = if has(Item::TwoProcesses) && is_several {
+            2
+        } else {
+            1
+        };
+        for owner in 0..owners {
             let newest = generation + 1 == generations;
             let its = if newest && missing { 1 } else { endpoints };
             let first = socks.len();
             socks.extend((0..its).map(|endpoint| SockSpec { endpoint }));
-            for _sharer in 0..sharers {
+            let is_shared = has(Item::Shared) && is_several && (owner == 0 || items.len() > 2);
+            for _sharer in 0..if is_shared { 2 } else { 1 } {
                 procs.push(ProcSpec {
                     generation,
                     socks: (first..socks.len()).collect(),
@@ -110,7 +116,7 @@ pub(crate) fn scope(items: &[Item]) -> Scope {
         flights: items.len() == 1 && !several,
         keep: has(Item::Kept),
         force: has(Item::Kept),
-        hold: 3_000,
+        hold: 300,
         migrates: false,
         mistake: None,
     }

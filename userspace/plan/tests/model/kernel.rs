@@ -1,6 +1,6 @@
 //! The kernel's side: which listener a SYN goes to, and what a close does.
 
-use synflip_plan::{Departure, Input, Pending, Reading, Service};
+use synflip_plan::{Departure, Pending, Reading, Service};
 
 use crate::{
     scope::Scope,
@@ -117,8 +117,7 @@ impl World {
         let moved = match to {
             Some(Goes::To { sock: to, .. }) if moves => {
                 self.socks[to].queued += before.queued;
-                // Whatever may be lost may be lost where it is moved to.
-                self.socks[to].wild |= self.unheld[endpoint].is_some();
+                self.socks[to].wild |= before.wild;
                 before.queued
             }
             _ => 0,
@@ -132,24 +131,14 @@ impl World {
         Ok(())
     }
 
-    /// Whether what was pending on a listener may be lost with it.
+    /// Whether what was pending on a listener may be lost with it; [`crate::properties`] says why.
     fn lost(&self, scope: &Scope, sock: usize, before: &crate::world::Sock) -> Result<(), Broken> {
         let endpoint = scope.socks[sock].endpoint;
-        let on_purpose = before.left == Some(Departure::Closed);
-        let hold_over = self.unheld[endpoint].is_some_and(|since| since >= scope.hold);
-        let strangers = self.stranger[endpoint];
-        let forced = self.forced & 1 << scope.generation_of(sock).min(7) != 0;
-        let excused = before.exposed
-            || forced
-            || hold_over
-            || on_purpose && self.unheld[endpoint].is_some()
-            || strangers && self.unheld[endpoint].is_some()
-            // The program cannot keep connections from coming to it while it is being closed.
-            || before.wild && (before.queued == 0 || !self.program[endpoint])
-            || before.wild && self.steered_to(endpoint).is_empty()
-            || before.wild && self.is_news_of_strangers()
-            || before.wild && self.unheld[endpoint].is_some();
-        if excused {
+        let hold_is_over = self.unheld[endpoint].is_some_and(|since| {
+            let on_purpose = before.left == Some(Departure::Closed);
+            since >= scope.hold || on_purpose || self.stranger[endpoint]
+        });
+        if before.exposed || before.forced || before.wild || hold_is_over {
             return Ok(());
         }
         Err(format!(
@@ -157,12 +146,6 @@ impl World {
              {} queued",
             before.flight, before.half, before.queued
         ))
-    }
-
-    /// Whether the agent has yet to hear that the program was off a group.
-    fn is_news_of_strangers(&self) -> bool {
-        let mut news = self.reports.iter();
-        news.any(|report| matches!(report, Input::Strangers { .. }))
     }
 
     /// A listener that came to have something queued past the program when nobody looked: the
@@ -198,14 +181,20 @@ impl World {
 
     /// Keeps account of since when nobody has held a listener at each endpoint.
     pub(crate) fn watch_holders(&mut self, scope: &Scope) {
+        // Whoever is to close is nobody to wait for.
         let processes = self.procs.iter().enumerate();
-        // Whoever has been told to close, or is of a generation that was retired, is nobody to wait
-        // for.
-        let members = processes.filter(|(at, process)| {
-            let generation = scope.procs[*at].generation;
-            process.member && !process.told && self.retired & 1 << generation == 0
-        });
-        let members = members.fold(0, |all, (at, _)| all | 1 << at);
+        let members = processes.filter(|(at, process)| process.member && self.is_known(*at));
+        let remaining = self.remaining(scope);
+        let members = members.fold(0, |all, (at, _)| all | 1 << at) & remaining;
+        for (at, process) in scope.procs.iter().enumerate() {
+            // Whoever was of a generation that is over now has left it for good.
+            for sock in process.socks.iter().filter(|_| remaining & 1 << at == 0) {
+                let listener = &mut self.socks[*sock];
+                if listener.open && listener.procs == 0 && listener.left.is_some() {
+                    listener.left = Some(Departure::Closed);
+                }
+            }
+        }
         for endpoint in 0..2 {
             let its = |sock: &usize| scope.socks[*sock].endpoint == endpoint;
             let held = (0..self.socks.len())
@@ -219,6 +208,14 @@ impl World {
         }
     }
 
+    /// Whether an agent can know of a process: it has come to this one, or is noted. Of several
+    /// that share a listener, one is noted.
+    fn is_known(&self, process: usize) -> bool {
+        let id = crate::world::followed(process);
+        let is_followed = |machine: &Service| machine.processes().contains_key(&id);
+        self.procs[process].link != Link::Off || self.machine.as_ref().is_none_or(is_followed)
+    }
+
     /// A process closes its listeners, or dies.
     pub(crate) fn let_go(
         &mut self,
@@ -227,10 +224,10 @@ impl World {
         how: Departure,
     ) -> Result<(), Broken> {
         let bit = 1 << process;
-        let id = crate::world::followed(process);
-        let is_followed = |machine: &Service| machine.processes().contains_key(&id);
-        let is_known =
-            self.procs[process].link != Link::Off || self.machine.as_ref().is_none_or(is_followed);
+        // Whoever is to close has closed if it ends.
+        let is_to_close = self.remaining(scope) & bit == 0;
+        let how = if is_to_close { Departure::Closed } else { how };
+        let is_known = self.is_known(process);
         for sock in &mut self.socks {
             if sock.procs & bit != 0 {
                 sock.procs &= !bit;

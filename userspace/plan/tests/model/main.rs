@@ -4,11 +4,13 @@
 //! clients. What the machine wants done is carried out one effect at a time, and the agent may die
 //! between any two.
 //!
-//! `cargo test -p synflip-plan --test model -- --nocapture` prints how many states each search has
-//! visited; one that says that there are more was cut off, and is not exhaustive.
+//! `cargo test -p synflip-plan --test model -- --nocapture` prints a table of how many states each
+//! search has visited; one that says that there are more was cut off, and is not exhaustive.
 
 mod actions;
 mod agent;
+mod budget;
+mod effects;
 mod fingerprint;
 mod items;
 mod kernel;
@@ -18,6 +20,7 @@ mod random;
 mod scope;
 mod search;
 mod servers;
+mod step;
 mod trace;
 mod world;
 
@@ -39,19 +42,50 @@ mod tests {
 
     /// Most states of one search of [`each_item_and_each_pair`]: more are left out, which it says.
     /// `MODEL_STATES` chooses another number.
-    const MOST: usize = 100_000;
+    const MOST: usize = 500_000;
     /// Most states until a planted mistake has to be found.
     const MOST_UNTIL_FOUND: usize = 2_000_000;
-    /// Searches that find something which is not mended yet: a process that was told to close, and
-    /// has not heard it from the agent that came after, is nobody to wait for when the working
-    /// generation closes on purpose.
-    const OPEN: &[&str] = &["[Hold, AgentDiesWithStore]"];
-    /// Random steps.
-    const STEPS: usize = 10_000_000;
+    /// Searches that find something which is not mended yet: an agent that comes after one that has
+    /// told a generation to close does not know it, and lets it be flipped to until it has seen it
+    /// drain.
+    const OPEN: &[&str] = &["[Kept, AgentDies]", "[Kept, AgentDiesWithStore]"];
+    /// Random steps: as many as take about a minute.
+    const STEPS: usize = 2_000_000;
 
     fn number(name: &str, otherwise: usize) -> usize {
         let text = std::env::var(name).ok();
         text.and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+    }
+
+    /// One line of the table.
+    struct Line {
+        name: String,
+        extent: Extent,
+        seconds: f64,
+    }
+
+    fn table(lines: &mut [Line], seconds: f64) {
+        lines.sort_by_key(|line| line.extent.states());
+        println!("\n   states        s  searched");
+        for Line {
+            name,
+            extent,
+            seconds,
+        } in &*lines
+        {
+            let note = match extent {
+                Extent::All(_) => "",
+                Extent::First(_) => ", and there are more",
+            };
+            println!("{:9} {seconds:8.1}  {name}{note}", extent.states());
+        }
+        let is_all = |line: &&Line| matches!(line.extent, Extent::All(_));
+        let all: usize = lines.iter().map(|line| line.extent.states()).sum();
+        println!(
+            "{all:9} {seconds:8.1}  {} searches, {} of them exhaustive",
+            lines.len(),
+            lines.iter().filter(is_all).count()
+        );
     }
 
     /// `MODEL_ITEMS` chooses searches by a part of their names.
@@ -60,8 +94,9 @@ mod tests {
         let only = std::env::var("MODEL_ITEMS").unwrap_or_default();
         let most = number("MODEL_STATES", MOST);
         let searches = items::searches();
-        let (next, all) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let failures = Mutex::new(Vec::new());
+        let next = AtomicUsize::new(0);
+        let (lines, failures) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+        let begin = Instant::now();
         let worker = || {
             while let Some(items) = searches.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let name = format!("{items:?}");
@@ -73,15 +108,13 @@ mod tests {
                 let mut search = Search::new(&scope, items::started(&scope), most);
                 match search.run() {
                     Ok(extent) => {
-                        let (states, note) = match extent {
-                            Extent::All(states) => (states, ""),
-                            Extent::First(states) => (states, ", and there are more"),
+                        let seconds = begin.elapsed().as_secs_f64();
+                        let line = Line {
+                            name,
+                            extent,
+                            seconds,
                         };
-                        all.fetch_add(states, Ordering::Relaxed);
-                        println!(
-                            "{states:9} states in {:5.1?}: {name}{note}",
-                            begin.elapsed()
-                        );
+                        lines.lock().expect("no other has panicked").push(line);
                     }
                     Err(found) if OPEN.contains(&name.as_str()) => {
                         println!("not mended yet: {name}: {}", found.what);
@@ -98,7 +131,8 @@ mod tests {
             scope.spawn(worker);
             scope.spawn(worker);
         });
-        println!("{:9} states in all", all.into_inner());
+        let mut lines = lines.into_inner().expect("none has panicked");
+        table(&mut lines, begin.elapsed().as_secs_f64());
         let failures = failures.into_inner().expect("none has panicked");
         assert!(failures.is_empty(), "{}", failures[0]);
     }
@@ -123,7 +157,8 @@ mod tests {
     #[test]
     fn all_items_together() {
         let steps = number("MODEL_STEPS", STEPS);
-        let seed = AtomicU64::new(number("MODEL_SEED", 1) as u64);
+        let first = number("MODEL_SEED", 1) as u64;
+        let seed = AtomicU64::new(first);
         let taken = AtomicUsize::new(0);
         let failure = Mutex::new(None);
         let worker = || {
@@ -147,6 +182,10 @@ mod tests {
         if let Some(found) = failure {
             panic!("{}\n{}", found.what, found.trace);
         }
-        println!("{} random steps", taken.into_inner());
+        let last = seed.into_inner() - 1;
+        println!(
+            "{} random steps, seeds {first} to {last}",
+            taken.into_inner()
+        );
     }
 }

@@ -5,7 +5,9 @@
 
 use std::mem;
 
-use synflip_plan::{Answer, Departure, DrainEnd, Effect, Input, NoteState, Pending, Reading};
+use synflip_plan::{
+    Answer, Departure, DrainEnd, Effect, Input, NoteState, Pending, PlanError, Reading,
+};
 use synflip_types::Slot;
 
 use crate::{items::Item, scope::Scope, world::World};
@@ -32,10 +34,13 @@ pub(crate) enum Mistake {
     NotLent,
     /// A listener is closed while something is pending on it.
     ClosedFull,
+    /// What a refused registration has brought is closed at once: it may be the first of its hash
+    /// bucket (A16).
+    RefusedAtOnce,
 }
 
 /// Each mistake, and a search that finds it.
-pub(crate) const ALL: [(Mistake, &[Item]); 9] = [
+pub(crate) const ALL: [(Mistake, &[Item]); 10] = [
     (Mistake::HalfOpenIsNothing, &[Item::Refusal]),
     (Mistake::NoTombstone, &[Item::TwoEndpoints]),
     (Mistake::DepartureNotNoted, &[Item::AgentDiesWithStore]),
@@ -45,6 +50,10 @@ pub(crate) const ALL: [(Mistake, &[Item]); 9] = [
     (Mistake::DrainedByDeadline, &[Item::TwoEndpoints]),
     (Mistake::NotLent, &[Item::TwoProcesses]),
     (Mistake::ClosedFull, &[Item::TwoProcesses]),
+    (
+        Mistake::RefusedAtOnce,
+        &[Item::Kept, Item::Hold, Item::Refusal],
+    ),
 ];
 
 /// What a machine that makes the mistake would have wanted done.
@@ -52,6 +61,9 @@ pub(crate) fn change(scope: &Scope, world: &mut World, mut effects: Vec<Effect>)
     let Some(mistake) = scope.mistake else {
         return effects;
     };
+    if mistake == Mistake::RefusedAtOnce {
+        effects = refused_at_once(effects);
+    }
     let working = world.table.as_ref().map(synflip_plan::Table::generation);
     effects.retain(|effect| match (mistake, effect) {
         (Mistake::DepartureNotNoted, Effect::Note { note, .. }) => {
@@ -85,6 +97,26 @@ pub(crate) fn change(scope: &Scope, world: &mut World, mut effects: Vec<Effect>)
         }
     }
     effects
+}
+
+/// Closes what is kept instead because its registration was refused.
+fn refused_at_once(effects: Vec<Effect>) -> Vec<Effect> {
+    let refuses = |effect: &Effect| {
+        let Effect::Answer { answer, .. } = effect else {
+            return false;
+        };
+        matches!(answer, Answer::Refused(PlanError::Kernel { .. }))
+    };
+    if !effects.iter().any(refuses) {
+        return effects;
+    }
+    let closes = |effect| match effect {
+        Effect::Note { slot, note } if note.state == NoteState::Tombstone => {
+            vec![Effect::Clear { slot }, Effect::Close { slot, lost: 0 }]
+        }
+        other => vec![other],
+    };
+    effects.into_iter().flat_map(closes).collect()
 }
 
 /// What it would have been told.

@@ -1,13 +1,37 @@
 //! What must hold whenever the agent has nothing to do, and what once everything has come to rest.
+//!
+//! # Exceptions
+//!
+//! A connection may be lost with its listener (`lost`) only if
+//! - nobody but servers had a descriptor of it since an agent could take one (`exposed`): its agent
+//!   died, or it had not registered yet. The last close resets what is pending
+//!   ([`inet_csk_listen_stop`]);
+//! - it came past the program since the agent last looked (`wild`): to look and to close are two
+//!   system calls, and a group whose program was taken away chooses among all its members
+//!   ([`reuseport_select_sock`]);
+//! - an operator has given it up with `retire --force` (`forced`);
+//! - nobody whom the agent can know is left at its endpoint that is not to close, and the hold is
+//!   over: by the time, because the last one has closed on purpose, or because somebody who is not
+//!   registered listens there.
+//!
+//! A generation may drain while something is pending on a listener of its own only if that is
+//! `exposed` or `wild`, if the program is off the group at that moment, or if the listener was
+//! noted as a tombstone: it had drained before, or was refused, and is handed over by itself.
+//!
+//! A table may name a listener whose processes are not ready only if several share it and an agent
+//! has died: the notes name one of them, and not which of them was ready.
+//!
+//! [`inet_csk_listen_stop`]: https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/inet_connection_sock.c
+//! [`reuseport_select_sock`]: https://elixir.bootlin.com/linux/v6.12/source/net/core/sock_reuseport.c
 
 use std::fmt::Write as _;
 
-use synflip_plan::Phase;
+use synflip_plan::{Generation, NoteState, Phase};
 use synflip_types::Name;
 
 use crate::{
     scope::Scope,
-    world::{Broken, Life, Link, NOW, SOON, World, followed},
+    world::{Broken, Life, Link, NOW, SOON, World, cookie, followed},
 };
 
 impl World {
@@ -51,11 +75,12 @@ impl World {
             return Err(format!("no table names anybody at endpoint {endpoint}"));
         }
         // One who has yet to come back to this agent accepts all the same.
+        let has_died = self.budget.agent_deaths < scope.budget.agent_deaths;
         let nobody = |sock: &&usize| {
             // Of several that share a listener, the one who comes back first to a new agent may
             // be taken for the one that was ready.
             let sharers = scope.procs.iter().filter(|p| p.socks.contains(sock));
-            let is_shared = sharers.count() > 1 && self.socks[**sock].procs != 0;
+            let is_shared = has_died && sharers.count() > 1 && self.socks[**sock].procs != 0;
             self.acceptors(**sock) == 0 && !is_shared
         };
         match steered.iter().find(nobody) {
@@ -158,16 +183,37 @@ impl World {
         bucket.first() == Some(&sock) && bucket.iter().any(|sock| self.socks[*sock].procs != 0)
     }
 
-    /// A generation is said to be drained: nothing is pending on its listeners, and nothing can
-    /// come.
+    /// Those generations that have drained now have: whether anybody can be told so or not.
+    pub(crate) fn check_drained_since(
+        &self,
+        scope: &Scope,
+        before: &[Generation],
+    ) -> Result<(), Broken> {
+        let is_over = |phase| matches!(phase, Phase::Leaving | Phase::Standby | Phase::Drained);
+        let machine = self.machine.iter();
+        for generation in machine.flat_map(|machine| machine.generations()) {
+            let old = before.iter().find(|old| old.id == generation.id);
+            if is_over(generation.phase) && old.is_some_and(|old| !is_over(old.phase)) {
+                self.is_drained(scope, &generation.name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A generation has drained: nothing is pending on its listeners, and nothing can come.
     pub(crate) fn is_drained(&self, scope: &Scope, generation: &Name) -> Result<(), Broken> {
+        self.nothing_comes(scope, generation)?;
         for (sock, listener) in self.socks.iter().enumerate() {
             let its = scope.generation_of(sock);
             if its > 7 || crate::world::name(its) != *generation || !listener.open {
                 continue;
             }
             let endpoint = scope.socks[sock].endpoint;
-            if listener.exposed || !self.program[endpoint] {
+            // A tombstone has drained before; what has come past the program since is handed over.
+            let mut notes = self.slots.values().filter_map(|entry| entry.note.as_ref());
+            let is_tombstone =
+                notes.any(|note| note.cookie == cookie(sock) && note.state == NoteState::Tombstone);
+            if listener.exposed || !self.program[endpoint] || is_tombstone {
                 continue;
             }
             if listener.pending() > 0 && !listener.wild {
@@ -177,7 +223,16 @@ impl World {
                     listener.flight, listener.half, listener.queued
                 ));
             }
-            if self.steered_to(endpoint).contains(&sock) {
+        }
+        Ok(())
+    }
+
+    /// One of its servers is told so, which may be later: connections have gone elsewhere since.
+    pub(crate) fn nothing_comes(&self, scope: &Scope, generation: &Name) -> Result<(), Broken> {
+        for (sock, listener) in self.socks.iter().enumerate() {
+            let its = scope.generation_of(sock);
+            let is_its = its < 7 && crate::world::name(its) == *generation && listener.open;
+            if is_its && self.steered_to(scope.socks[sock].endpoint).contains(&sock) {
                 return Err(format!(
                     "{generation} is said to be drained while connections go to listener {sock}"
                 ));

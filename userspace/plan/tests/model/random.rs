@@ -2,11 +2,12 @@
 
 use crate::{
     actions::Action,
+    budget::Budget,
     items,
     scope::Scope,
     search::{Found, begin},
     trace,
-    world::{Budget, World},
+    world::World,
 };
 
 /// Steps of one walk before everything is left to come to rest.

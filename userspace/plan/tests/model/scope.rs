@@ -1,6 +1,6 @@
 //! How much there is of each thing in one search.
 
-use crate::{planted::Mistake, world::Budget};
+use crate::{budget::Budget, planted::Mistake};
 
 /// A listener that a process may open.
 #[derive(Clone, Debug)]

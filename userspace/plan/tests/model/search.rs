@@ -1,33 +1,50 @@
 //! Every state that can be reached, breadth first, and where each comes to rest.
+//!
+//! Two things keep this small. Steps that no other party can see the moment of are taken at once
+//! (`carry_out_what_nobody_sees`). And a state is not visited when the same has been visited with
+//! at least as much that may yet happen to it: whatever can happen to this one can happen to that
+//! one.
 
 use std::{collections::HashMap, hash::BuildHasherDefault};
 
 use crate::{
     actions::Action,
+    budget::Budget,
     fingerprint::Same,
     scope::Scope,
     trace,
     world::{Life, World},
 };
 
-type Map<T> = HashMap<u64, T, BuildHasherDefault<Same>>;
+/// A state, by its number.
+type At = u32;
 
 /// How a state was reached, and the state that follows if nothing more goes wrong.
 struct Node {
-    before: u64,
+    /// What may happen yet, packed.
+    left: u64,
+    before: At,
+    /// Itself at rest, and as long as it has not been searched.
+    fair: At,
+    /// Another state that differs in nothing but what may happen yet.
+    other: At,
+    /// Its number among those that were possible before.
     action: u8,
-    /// Itself at rest.
-    fair: u64,
+    is_searched: bool,
 }
+
+const NONE: At = At::MAX;
 
 /// The states of one scope.
 pub(crate) struct Search<'a> {
     scope: &'a Scope,
     first: World,
-    nodes: Map<Node>,
-    summaries: Map<String>,
+    nodes: Vec<Node>,
+    by_print: HashMap<u64, At, BuildHasherDefault<Same>>,
+    /// What states at rest look like.
+    summaries: HashMap<At, String>,
     /// Idle states, and what becomes of them when the agent dies there.
-    deaths: Vec<(u64, u64)>,
+    deaths: Vec<(At, At)>,
     most: usize,
 }
 
@@ -38,6 +55,14 @@ pub(crate) enum Extent {
     All(usize),
     /// The nearest ones: there are too many.
     First(usize),
+}
+
+impl Extent {
+    /// How many states have been visited.
+    pub(crate) fn states(self) -> usize {
+        let (Self::All(states) | Self::First(states)) = self;
+        states
+    }
 }
 
 /// What was found.
@@ -52,80 +77,97 @@ impl<'a> Search<'a> {
         Self {
             scope,
             first: begin(scope, started),
-            nodes: Map::default(),
-            summaries: Map::default(),
+            nodes: Vec::new(),
+            by_print: HashMap::default(),
+            summaries: HashMap::default(),
             deaths: Vec::new(),
             most,
         }
     }
 
     /// Searches; returns how many states there are.
+    ///
+    /// If there are more than it may visit, the rest of those that it has visited is looked at all
+    /// the same, as far as it is known.
     pub(crate) fn run(&mut self) -> Result<Extent, Found> {
-        let first = self.first.fingerprint();
-        self.nodes.insert(
-            first,
-            Node {
-                before: first,
-                action: 0,
-                fair: first,
-            },
-        );
-        let mut layer = vec![(first, self.first.clone())];
-        while !layer.is_empty() {
+        let first = self.first.clone();
+        let (at, _) = self.visit(&first, 0, 0);
+        let mut layer = vec![(at, first)];
+        let mut is_all = true;
+        'all: while !layer.is_empty() {
             let mut next = Vec::new();
-            for (print, world) in layer {
-                self.expand(print, &world, &mut next)?;
+            for (at, world) in layer {
+                self.expand(at, &world, &mut next)?;
                 if self.nodes.len() > self.most {
-                    // What has been seen is sound; where all of it comes to rest is not known.
-                    return Ok(Extent::First(self.nodes.len()));
+                    is_all = false;
+                    break 'all;
                 }
             }
             layer = next;
         }
         self.all_come_to_rest()?;
         self.no_crash_matters()?;
-        Ok(Extent::All(self.nodes.len()))
+        let states = self.nodes.len();
+        Ok(if is_all {
+            Extent::All(states)
+        } else {
+            Extent::First(states)
+        })
     }
 
-    fn expand(
-        &mut self,
-        print: u64,
-        world: &World,
-        next: &mut Vec<(u64, World)>,
-    ) -> Result<(), Found> {
+    /// The number of a state, or of one that it is the same as but for having less left that may
+    /// happen; and whether it is new.
+    fn visit(&mut self, world: &World, before: At, action: u8) -> (At, bool) {
+        let left = world.budget.packed();
+        let new = At::try_from(self.nodes.len()).expect("there are fewer states than numbers");
+        let head = self.by_print.entry(world.fingerprint()).or_insert(NONE);
+        let mut at = *head;
+        while at != NONE {
+            let node = &self.nodes[at as usize];
+            if Budget::covers(node.left, left) {
+                return (at, false);
+            }
+            at = node.other;
+        }
+        self.nodes.push(Node {
+            left,
+            before,
+            fair: new,
+            other: *head,
+            action,
+            is_searched: false,
+        });
+        *head = new;
+        (new, true)
+    }
+
+    fn expand(&mut self, at: At, world: &World, next: &mut Vec<(At, World)>) -> Result<(), Found> {
         let fair = world.fair(self.scope);
         if fair.is_none() {
             if let Err(what) = world.check_rest(self.scope) {
-                return Err(self.found(print, None, what));
+                return Err(self.found(at, None, what));
             }
-            self.summaries.insert(print, world.summary());
+            self.summaries.insert(at, world.summary());
         }
-        for (at, action) in world.actions(self.scope).into_iter().enumerate() {
+        for (number, action) in world.actions(self.scope).into_iter().enumerate() {
             let mut after = world.clone();
             let result = after.step(self.scope, action);
             if let Err(what) = result.and_then(|()| after.check_idle(self.scope)) {
-                return Err(self.found(print, Some(action), what));
+                return Err(self.found(at, Some(action), what));
             }
-            let to = after.fingerprint();
+            let number = u8::try_from(number).expect("there are few actions");
+            let (to, is_new) = self.visit(&after, at, number);
             if action == Action::KillAgent && world.is_idle() && self.is_survivable(world) {
-                self.deaths.push((print, to));
+                self.deaths.push((at, to));
             }
-            if at == 0
-                && fair.is_some()
-                && let Some(node) = self.nodes.get_mut(&print)
-            {
-                node.fair = to;
+            if number == 0 && fair.is_some() {
+                self.nodes[at as usize].fair = to;
             }
-            let number = u8::try_from(at).expect("there are few actions");
-            self.nodes.entry(to).or_insert_with(|| {
+            if is_new {
                 next.push((to, after));
-                Node {
-                    before: print,
-                    action: number,
-                    fair: to,
-                }
-            });
+            }
         }
+        self.nodes[at as usize].is_searched = true;
         Ok(())
     }
 
@@ -142,34 +184,42 @@ impl<'a> Search<'a> {
                 .all(|p| p.life != Life::Alive || p.member)
     }
 
+    /// From each state, what is fair leads to one at rest, or to one that has not been searched.
     fn all_come_to_rest(&self) -> Result<(), Found> {
-        let mut known: Map<()> = Map::default();
-        for start in self.nodes.keys() {
+        const UNKNOWN: u8 = 0;
+        const ON_PATH: u8 = 1;
+        const KNOWN: u8 = 2;
+        let mut marks = vec![UNKNOWN; self.nodes.len()];
+        for start in 0..self.nodes.len() {
             let mut path = Vec::new();
-            let mut on_path: Map<()> = Map::default();
-            let mut at = *start;
-            while !known.contains_key(&at) {
-                if on_path.insert(at, ()).is_some() {
-                    return Err(self.found(at, None, "it never comes to rest".into()));
+            let mut at = start;
+            while marks[at] != KNOWN {
+                let here = At::try_from(at).expect("states are numbered");
+                if marks[at] == ON_PATH {
+                    return Err(self.found(here, None, "it never comes to rest".into()));
                 }
+                marks[at] = ON_PATH;
                 path.push(at);
-                let next = self.nodes.get(&at).map_or(at, |node| node.fair);
+                let node = &self.nodes[at];
+                let next = node.fair as usize;
                 if next == at {
-                    if !self.summaries.contains_key(&at) {
-                        return Err(self.found(at, None, "a step changes nothing".into()));
+                    if node.is_searched && !self.summaries.contains_key(&here) {
+                        return Err(self.found(here, None, "a step changes nothing".into()));
                     }
                     break;
                 }
                 at = next;
             }
-            known.extend(path.into_iter().map(|print| (print, ())));
+            path.into_iter().for_each(|at| marks[at] = KNOWN);
         }
         Ok(())
     }
 
     fn no_crash_matters(&self) -> Result<(), Found> {
         for (before, after) in &self.deaths {
-            let (with, without) = (self.rest_of(*after), self.rest_of(*before));
+            let (Some(with), Some(without)) = (self.rest_of(*after), self.rest_of(*before)) else {
+                continue;
+            };
             if with != without {
                 let what = format!(
                     "the agent dies, and in the end it is not as without:\n  with    {with}\n  \
@@ -181,24 +231,19 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    fn rest_of(&self, print: u64) -> &str {
-        let mut at = print;
-        while let Some(node) = self.nodes.get(&at) {
-            if node.fair == at {
-                break;
-            }
-            at = node.fair;
+    /// What there is in the end, if that has been searched.
+    fn rest_of(&self, mut at: At) -> Option<&str> {
+        while self.nodes[at as usize].fair != at {
+            at = self.nodes[at as usize].fair;
         }
-        self.summaries.get(&at).map_or("", String::as_str)
+        self.summaries.get(&at).map(String::as_str)
     }
 
-    fn found(&self, print: u64, last: Option<Action>, what: String) -> Found {
+    fn found(&self, at: At, last: Option<Action>, what: String) -> Found {
         let mut path = Vec::new();
-        let mut at = print;
-        while let Some(node) = self.nodes.get(&at) {
-            if node.before == at {
-                break;
-            }
+        let mut at = at;
+        while at != 0 {
+            let node = &self.nodes[at as usize];
             path.push(usize::from(node.action));
             at = node.before;
         }

@@ -32,7 +32,6 @@ impl World {
                 listener.left = None;
             }
         }
-        self.watch_holders(scope);
     }
 
     pub(crate) fn register(&mut self, scope: &Scope, process: usize) -> Result<(), Broken> {
@@ -80,22 +79,28 @@ impl World {
                 }
                 (state.link, state.member) = (Link::Joined, true);
                 state.said |= !scope.procs[process].talks;
-                self.watch_holders(scope);
                 Ok(())
             }
             Answer::Done => Ok(()),
             // Its listeners are another process's too, or its generation is over: it ends.
             Answer::Refused(why) => {
+                let is_new = !state.member;
                 let excused = matches!(why, PlanError::Kernel { .. });
                 if state.member && !excused {
                     return Err(format!("process {process} cannot come back: {why}"));
                 }
                 for sock in &scope.procs[process].socks {
                     self.socks[*sock].exposed |= !self.in_custody(*sock);
-                    // Whatever is on its way to it comes to somebody who was refused.
-                    self.socks[*sock].wild = true;
                 }
-                self.leaves(scope, process, Departure::Died)
+                self.leaves(scope, process, Departure::Died)?;
+                for sock in scope.procs[process].socks.iter().filter(|_| is_new) {
+                    let listener = &mut self.socks[*sock];
+                    if listener.procs == 0 && listener.left.is_some() {
+                        // A newcomer that was refused is nobody to wait for.
+                        listener.left = Some(Departure::Closed);
+                    }
+                }
+                Ok(())
             }
             other => Err(format!("process {process} gets an odd answer: {other:?}")),
         }

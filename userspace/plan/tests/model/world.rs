@@ -6,17 +6,17 @@ use std::{
 };
 
 use synflip_plan::{
-    Asker, Departure, Effect, Input, Moment, Note, Pace, ProcessId, Rules, Service, Table,
+    Asker, Departure, Effect, Input, Moment, Note, Pace, Phase, ProcessId, Rules, Service, Table,
 };
 use synflip_types::{Cookie, Endpoint, Name, RequestId};
 
-use crate::{fingerprint::Fingerprint, planted::Mistake, scope::Scope};
+use crate::{budget::Budget, fingerprint::Fingerprint, planted::Mistake, scope::Scope};
 
 /// What the clock shows. It never moves: when time passes, all else is set back.
 pub(crate) const NOW: Moment = Moment(1_000_000_000);
 
 /// Longest time that a request may wait until somebody is found for it, in milliseconds.
-pub(crate) const SOON: u64 = 1_000;
+pub(crate) const SOON: u64 = 200;
 
 /// A broken property, in words.
 pub(crate) type Broken = String;
@@ -49,10 +49,6 @@ pub(crate) struct World {
     pub(crate) budget: Budget,
     /// For how long no process has held a listener at each endpoint; at most the hold time.
     pub(crate) unheld: [Option<u64>; 2],
-    /// Generations that an operator has retired by force.
-    pub(crate) forced: u8,
-    /// Generations that an operator has retired at all: they are no way back.
-    pub(crate) retired: u8,
     /// Whether the kernel has refused a table since the agent last was idle.
     pub(crate) refused: bool,
 }
@@ -81,8 +77,10 @@ pub(crate) struct Sock {
     /// Whether no agent has been able to take a descriptor yet since nobody but its processes had
     /// one: nobody can help it if they die.
     pub(crate) exposed: bool,
-    /// Whether something has come to it past the program.
+    /// Whether something has come to it past the program since the agent last looked at it.
     pub(crate) wild: bool,
+    /// Whether an operator has given up what is pending on it (`retire --force`).
+    pub(crate) forced: bool,
     /// How the last of its processes left.
     pub(crate) left: Option<Departure>,
 }
@@ -124,20 +122,6 @@ pub(crate) enum Link {
     Joined,
 }
 
-/// What may happen yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Budget {
-    pub(crate) connections: u8,
-    pub(crate) flips: u8,
-    pub(crate) retires: u8,
-    pub(crate) kills: u8,
-    pub(crate) stops: u8,
-    pub(crate) agent_deaths: u8,
-    pub(crate) refusals: u8,
-    pub(crate) thefts: u8,
-    pub(crate) strangers: u8,
-}
-
 pub(crate) fn rules(scope: &Scope) -> Rules {
     let pace = |ms| Pace {
         first: ms,
@@ -151,10 +135,11 @@ pub(crate) fn rules(scope: &Scope) -> Rules {
         tombstones: scope.mistake != Some(Mistake::NoTombstone),
         generations: 8,
         slots: 64,
+        // Multiples of one pause: how far one has come while another begins is nothing else then.
         drain: pace(50),
         closing: pace(100),
-        publish: pace(200),
-        absent: pace(1_000),
+        publish: pace(100),
+        absent: pace(200),
     }
 }
 
@@ -224,9 +209,27 @@ impl World {
             requests: BTreeMap::new(),
             budget: scope.budget,
             unheld: [None; 2],
-            forced: 0,
-            retired: 0,
             refused: false,
+        }
+    }
+
+    /// Forgets what makes no difference any more: how whoever is gone was, and came to be gone.
+    pub(crate) fn forget(&mut self) {
+        for process in &mut self.procs {
+            if process.life == Life::Gone {
+                *process = Proc {
+                    life: Life::Gone,
+                    ..Proc::default()
+                };
+            }
+        }
+        for sock in &mut self.socks {
+            if !sock.open && sock.left.is_some() {
+                *sock = Sock {
+                    left: Some(Departure::Died),
+                    ..Sock::default()
+                };
+            }
         }
     }
 
@@ -258,12 +261,27 @@ impl World {
 
     /// Whether somebody whom the agent knows accepts at an endpoint.
     pub(crate) fn is_accepted_at(&self, scope: &Scope, endpoint: usize) -> bool {
-        (0..self.socks.len()).any(|sock| {
-            let retired = self.retired & 1 << scope.generation_of(sock).min(7) != 0;
-            scope.socks[sock].endpoint == endpoint
-                && !retired
-                && self.known(self.acceptors(sock)) != 0
-        })
+        let known = self.known(self.remaining(scope));
+        (0..self.socks.len())
+            .any(|sock| scope.socks[sock].endpoint == endpoint && self.acceptors(sock) & known != 0)
+    }
+
+    /// The processes that are not to close: their generation has neither drained nor been retired.
+    ///
+    /// One that has not come back to this agent hears it as soon as it does.
+    pub(crate) fn remaining(&self, scope: &Scope) -> u16 {
+        let machine = self.machine.iter();
+        let generations = machine.flat_map(|machine| machine.generations());
+        let over = generations.filter(|generation| generation.phase == Phase::Drained);
+        let mut all = 0;
+        for (at, process) in scope.procs.iter().enumerate() {
+            let name = name(process.generation);
+            let mut over = over.clone();
+            if !self.procs[at].told && !over.any(|generation| generation.name == name) {
+                all |= 1 << at;
+            }
+        }
+        all
     }
 
     /// The processes that this agent has registered.
