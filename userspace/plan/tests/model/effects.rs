@@ -231,12 +231,13 @@ impl World {
         let Some(sock) = self.custody.remove(&slot.0) else {
             return Ok(());
         };
+        let is_kept = self.in_custody(sock);
         // Of one whose registration is not over nobody can know whether it comes.
         let members = self.members() & self.remaining(scope);
         let listener = &mut self.socks[sock];
         listener.store = false;
         let endpoint = scope.socks[sock].endpoint;
-        let last = listener.open && listener.procs == 0 && listener.lent == 0;
+        let last = listener.open && !is_kept && listener.procs == 0 && listener.lent == 0;
         let is_held = listener.procs & members != 0;
         // One that it does not know may hold it.
         listener.exposed |= !last;

@@ -84,7 +84,6 @@ impl World {
             Answer::Done => Ok(()),
             // Its listeners are another process's too, or its generation is over: it ends.
             Answer::Refused(why) => {
-                let is_new = !state.member;
                 let excused = matches!(why, PlanError::Kernel { .. });
                 if state.member && !excused {
                     return Err(format!("process {process} cannot come back: {why}"));
@@ -93,10 +92,10 @@ impl World {
                     self.socks[*sock].exposed |= !self.in_custody(*sock);
                 }
                 self.leaves(scope, process, Departure::Died)?;
-                for sock in scope.procs[process].socks.iter().filter(|_| is_new) {
+                for sock in scope.procs[process].socks.iter() {
                     let listener = &mut self.socks[*sock];
                     if listener.procs == 0 && listener.left.is_some() {
-                        // A newcomer that was refused is nobody to wait for.
+                        // Who was refused is nobody to wait for.
                         listener.left = Some(Departure::Closed);
                     }
                 }

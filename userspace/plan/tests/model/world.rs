@@ -245,7 +245,13 @@ impl World {
     }
 
     pub(crate) fn in_custody(&self, sock: usize) -> bool {
-        self.custody.values().any(|kept| *kept == sock)
+        // What has come with a registration is in hand before it is in its slot.
+        let mut effects = self.effects.iter();
+        let is_in_hand = effects.any(|effect| match effect {
+            Effect::Fill { cookie, .. } | Effect::Keep { cookie, .. } => sock_of(*cookie) == sock,
+            _ => false,
+        });
+        is_in_hand || self.custody.values().any(|kept| *kept == sock)
     }
 
     /// The processes that accept from a listener of their own.
