@@ -228,7 +228,15 @@ impl World {
         let is_to_close = self.remaining(scope) & bit == 0;
         let how = if is_to_close { Departure::Closed } else { how };
         let is_known = self.is_known(process);
-        for sock in &mut self.socks {
+        let ids = [
+            crate::world::followed(process),
+            crate::world::connection(process),
+        ];
+        for (at, sock) in self.socks.iter_mut().enumerate() {
+            let mut listeners = self.machine.iter().flat_map(|m| m.listeners().values());
+            let noted = listeners.find(|listener| listener.cookie == crate::world::cookie(at));
+            let is_holder = |id| noted.is_none_or(|noted| noted.holders.contains_key(id));
+            let is_known = is_known && ids.iter().any(is_holder);
             if sock.procs & bit != 0 {
                 sock.procs &= !bit;
                 // Of those that this agent does not know nobody hears.
