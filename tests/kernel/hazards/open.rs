@@ -5,8 +5,6 @@
 #[rustfmt::skip]
 pub(crate) const OPEN: &[&str] = &[
     "A1",
-    "A8",
-    "A9",
     "A10",
     "A12",
     "A13a",
@@ -14,11 +12,7 @@ pub(crate) const OPEN: &[&str] = &[
     "A15a",
     "A15b",
     "A17",
-    "A19",
-    "A20",
     "A21",
-    "A24",
-    "A25a",
     "A25b",
     "B3",
     "B4",

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, os::fd::AsFd as _};
 
 use synflip_bpf::{BpfError, Published, Step};
 use synflip_plan::{Input, NotPublished, Table};
-use synflip_types::{Cookie, Slot};
+use synflip_types::{Cookie, EndpointId, Slot};
 
 use super::Executor;
 use crate::{error::chain, fault::Point, registry::Report};
@@ -38,6 +38,7 @@ impl Executor {
             }
             groups.insert(endpoint, steering.attach(endpoint, listener.as_fd()));
         }
+        self.watch.attached(groups.keys().copied().map(EndpointId));
         groups.into_values().collect()
     }
 

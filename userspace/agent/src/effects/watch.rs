@@ -21,6 +21,8 @@ const EACH: Duration = Duration::from_secs(1);
 pub(super) struct Watch {
     /// The last look.
     last: Option<Instant>,
+    /// Whether the program has been attached to a group on which it has not been seen yet.
+    attached: bool,
     /// Descriptors that registrations have brought.
     brought: u64,
     /// What has been reported to be the agent's alone, and how many descriptors had been brought
@@ -36,6 +38,11 @@ impl Watch {
     /// A registration has brought a descriptor.
     pub(super) fn brought(&mut self) {
         self.brought += 1;
+    }
+
+    /// The program has been attached to the groups of these endpoints.
+    pub(super) fn attached(&mut self, mut endpoints: impl Iterator<Item = EndpointId>) {
+        self.attached |= endpoints.any(|endpoint| !self.steered.contains(&endpoint));
     }
 
     /// systemd has been given a descriptor, or has given this one.
@@ -71,14 +78,10 @@ impl Executor {
 
     /// Looks, if it is time.
     pub(super) fn watch_if_due(&mut self) {
-        match self.watch.last {
-            Some(last) if last.elapsed() < EACH => return,
-            // What has just begun has nothing to be noticed yet.
-            None => {
-                self.watch.last = Some(Instant::now());
-                return;
-            }
-            Some(_) => {}
+        let attached = std::mem::take(&mut self.watch.attached);
+        let last = *self.watch.last.get_or_insert_with(Instant::now);
+        if last.elapsed() < EACH && !attached {
+            return;
         }
         self.watch.last = Some(Instant::now());
         if self.watches().is_none() {
