@@ -91,6 +91,8 @@ impl Service {
         };
         let phase = match self.working {
             Some(working) if note.generation == working => Phase::Working,
+            // It was retired: its servers have been told to close, or will be.
+            Some(_) if note.state == NoteState::Leaving(Epoch(0)) => Phase::Drained,
             Some(_) if departure.is_some() => Phase::Draining,
             _ if note.ready => Phase::Ready,
             _ => Phase::Registered,
@@ -152,6 +154,11 @@ impl Service {
             Some(generation) => {
                 // The notes of its listeners may differ: one that joined late may have been noted before
                 // the generation was ready, or was flipped away from.
+                if phase == Phase::Drained {
+                    (generation.phase, generation.departure) = (phase, departure);
+                } else if generation.phase == Phase::Drained {
+                    return;
+                }
                 if phase == Phase::Draining
                     || (phase == Phase::Ready && generation.phase == Phase::Registered)
                 {

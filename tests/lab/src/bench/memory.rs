@@ -56,4 +56,4 @@ impl Memory {
 
 const GENERATIONS: u32 = 2;
 const EACH: usize = 128;
-const GOAL_KIB: u64 = 20 * 1024;
+const GOAL_KIB: u64 = 10 * 1024;

@@ -119,6 +119,25 @@ fn one_that_was_retired_is_told_to_close_again() {
 }
 
 #[test]
+fn one_that_was_retired_cannot_be_flipped_to() {
+    // Its servers close: new connections would go to nobody.
+    let all = [stored(living(0, v1().leaving(0))), stored(living(1, v2()))];
+    let (mut scene, _) = Scene::recovered(v2_table(), &all);
+    assert_eq!(scene.phase(1), Some(Phase::Drained));
+    let effects = scene.on(flip("v1"));
+    assert!(
+        matches!(
+            &effects[..],
+            [Effect::Answer {
+                answer: crate::Answer::Refused(_),
+                ..
+            }]
+        ),
+        "{effects:?}"
+    );
+}
+
+#[test]
 fn a_drain_away_from_an_adopted_process_ends_after_a_restart() {
     // Hazard A22.
     let all = [living(0, v1().adopted().leaving(5)), living(1, v2())];

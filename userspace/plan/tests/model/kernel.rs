@@ -142,9 +142,9 @@ impl World {
             return Ok(());
         }
         Err(format!(
-            "a connection is lost: listener {sock} was closed with {} on the way, {} half-open, \
+            "a connection is lost: listener {sock} (left {:?}, unheld {:?}) was closed with {} on the way, {} half-open, \
              {} queued",
-            before.flight, before.half, before.queued
+            before.left, self.unheld, before.flight, before.half, before.queued
         ))
     }
 

@@ -11,8 +11,8 @@
 //!   ([`reuseport_select_sock`]);
 //! - an operator has given it up with `retire --force` (`forced`);
 //! - nobody whom the agent can know is left at its endpoint that is not to close, and the hold is
-//!   over: by the time, because the last one has closed on purpose, or because somebody who is not
-//!   registered listens there.
+//!   over: by the time, because the last one has closed on purpose or was refused, or because
+//!   somebody who is not registered listens there.
 //!
 //! A generation may drain while something is pending on a listener of its own only if that is
 //! `exposed` or `wild`, if the program is off the group at that moment, or if the listener was

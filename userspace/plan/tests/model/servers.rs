@@ -94,7 +94,7 @@ impl World {
                 self.leaves(scope, process, Departure::Died)?;
                 for sock in scope.procs[process].socks.iter() {
                     let listener = &mut self.socks[*sock];
-                    if listener.procs == 0 && listener.left.is_some() {
+                    if listener.procs == 0 {
                         // Who was refused is nobody to wait for.
                         listener.left = Some(Departure::Closed);
                     }
