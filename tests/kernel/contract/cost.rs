@@ -1,6 +1,6 @@
 //! Promise: the agent costs little, nothing while nothing happens, and goes on where it gets no more.
 
-use std::{collections::BTreeSet, ffi::OsString, fs};
+use std::{collections::BTreeMap, ffi::OsString, fs};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
@@ -10,8 +10,9 @@ use synflip_bed::{
     wait::{self, SECOND, SOON},
 };
 
+/// Nobody reports to it that a listener was closed or a program detached: it looks each second.
 #[test]
-fn an_idle_agent_uses_no_processor() -> Result<()> {
+fn an_idle_agent_only_looks_once_a_second() -> Result<()> {
     let fixture = Fixture::new()?;
     let first = fixture.first(&[])?;
     let _second = fixture.generation(2, &[])?;
@@ -20,12 +21,17 @@ fn an_idle_agent_uses_no_processor() -> Result<()> {
     fixture.net.answers(10)?;
     fixture.agent.settled_fds()?;
     let before = switches(fixture.agent.pid())?;
-    wait::pause(2 * SECOND);
+    wait::pause(3 * SECOND);
     let after = switches(fixture.agent.pid())?;
-    // A thread that nothing needs any more may end.
+    // A thread that nothing needs any more may end. That of the service sleeps once for each look;
+    // what else it waits for, and what interrupts it, is not counted exactly.
+    let woken: u64 = after
+        .iter()
+        .map(|(thread, times)| times.saturating_sub(*before.get(thread).unwrap_or(&0)))
+        .sum();
     ensure!(
-        after.is_subset(&before),
-        "woken in 2 s: {before:?}, {after:?}\n{}",
+        (1..=30).contains(&woken),
+        "woken in 3 s: {before:?}, {after:?}\n{}",
         fixture.agent.log()
     );
     Ok(())
@@ -82,14 +88,16 @@ fn limit(fixture: &Fixture, descriptors: u64) -> Result<()> {
 }
 
 /// How often each thread of a process has had a processor, and left it.
-fn switches(pid: u32) -> Result<BTreeSet<(OsString, Vec<String>)>> {
+fn switches(pid: u32) -> Result<BTreeMap<OsString, u64>> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).context("list threads")?;
     tasks
         .map(|task| {
             let task = task?;
             let status = fs::read_to_string(task.path().join("status"))?;
             let counts = status.lines().filter(|line| line.contains("ctxt_switches"));
-            Ok((task.file_name(), counts.map(Into::into).collect()))
+            let counts = counts.filter_map(|line| line.split_ascii_whitespace().nth(1));
+            let counts = counts.map(|count| Ok(count.parse::<u64>()?));
+            Ok((task.file_name(), counts.sum::<Result<u64>>()?))
         })
         .collect()
 }
