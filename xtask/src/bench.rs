@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 
-use crate::program::exec;
+use crate::{against, program::exec};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -16,6 +16,15 @@ pub(crate) struct Args {
     /// looks: established connections that are looked past [default: 100000].
     #[arg(long, value_name = "N")]
     connections: Option<u32>,
+    /// flip: flips of each kind [default: 20; 100 with --against].
+    #[arg(long, value_name = "N")]
+    flips: Option<u32>,
+    /// flip: beside those of another commit, whose programs are built first.
+    #[arg(long, value_name = "COMMIT")]
+    against: Option<String>,
+    /// idle: how long to look [default: 60].
+    #[arg(long, value_name = "SECS")]
+    seconds: Option<u32>,
     /// Also write the results to a file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -23,11 +32,20 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut passed: Vec<OsString> = args.name.iter().cloned().collect();
-    if let Some(pairs) = args.pairs {
-        passed.extend(["--pairs".into(), pairs.to_string().into()]);
+    let numbers = [
+        ("--pairs", args.pairs),
+        ("--flips", args.flips),
+        ("--connections", args.connections),
+        ("--seconds", args.seconds),
+    ];
+    for (option, number) in numbers {
+        if let Some(number) = number {
+            passed.extend([option.into(), number.to_string().into()]);
+        }
     }
-    if let Some(connections) = args.connections {
-        passed.extend(["--connections".into(), connections.to_string().into()]);
+    if let Some(commit) = &args.against {
+        let programs = against::programs(commit, &["synflip", "synflip-server"])?;
+        passed.extend(["--against".into(), programs.into()]);
     }
     if let Some(file) = &args.json {
         passed.extend(["--json".into(), file.into()]);

@@ -16,7 +16,7 @@
 
 mod waits;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Result, ensure};
 
@@ -97,17 +97,18 @@ impl Setup {
         self
     }
 
-    /// With another `synflip` than this workspace's: see [`Agent::upgrade`].
-    #[must_use]
-    pub fn agent_program(mut self, program: PathBuf) -> Self {
-        self.agent.program = Some(program);
-        self
-    }
-
     /// With systemd's descriptor store for the agent.
     #[must_use]
     pub fn store(mut self, store: &Arc<Store>) -> Self {
         self.agent.store = Some(Arc::clone(store));
+        self
+    }
+
+    /// With the agent, the command line and the servers of another commit, which are in this
+    /// directory; without, with those of this workspace.
+    #[must_use]
+    pub fn programs(mut self, dir: Option<&Path>) -> Self {
+        self.agent.programs = dir.map(Path::to_path_buf);
         self
     }
 

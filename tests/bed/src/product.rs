@@ -11,7 +11,12 @@ mod running;
 mod store;
 mod version2;
 
-use std::{env, path::PathBuf, process::Command, sync::OnceLock};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
 
 use anyhow::{Context as _, Error, Result, ensure};
 
@@ -33,32 +38,27 @@ pub use version2::Version2;
 ///
 /// When it is not there, or does not build.
 pub fn program(name: &str) -> Result<PathBuf> {
-    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let dir = match env::var_os("SYNFLIP_BIN_DIR") {
-        Some(dir) => PathBuf::from(dir),
-        None => BUILT
-            .get_or_init(|| build().map_err(|error| format!("{error:#}")))
-            .clone()
-            .map_err(Error::msg)?,
-    };
+    program_of(None, name)
+}
+
+/// The same, of the programs in a directory, if they are not this workspace's.
+fn program_of(dir: Option<&Path>, name: &str) -> Result<PathBuf> {
+    let dir = dir.map_or_else(programs, |dir| Ok(dir.to_path_buf()))?;
     let path = dir.join(name);
     ensure!(path.is_file(), "no program {name} in {}", dir.display());
     Ok(path)
 }
 
-/// The same program of an earlier release, in the directory that SYNFLIP_OLD_BIN_DIR names.
-///
-/// # Errors
-///
-/// When it is not there.
-pub fn old_program(name: &str) -> Result<PathBuf> {
-    let dir = env::var_os("SYNFLIP_OLD_BIN_DIR").context(
-        "SYNFLIP_OLD_BIN_DIR does not name the programs of the earlier release; \
-         `cargo xtask test carry-over` builds them",
-    )?;
-    let path = PathBuf::from(dir).join(name);
-    ensure!(path.is_file(), "no program at {}", path.display());
-    Ok(path)
+/// Where the programs of this workspace are.
+fn programs() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    match env::var_os("SYNFLIP_BIN_DIR") {
+        Some(dir) => Ok(PathBuf::from(dir)),
+        None => BUILT
+            .get_or_init(|| build().map_err(|error| format!("{error:#}")))
+            .clone()
+            .map_err(Error::msg),
+    }
 }
 
 /// Has cargo build all programs with the profile of the running one; returns where they are.

@@ -8,6 +8,7 @@ use std::{
     ptr::{self, NonNull},
     slice,
     sync::atomic::AtomicU64,
+    time::Duration,
 };
 
 use rustix::{
@@ -184,6 +185,28 @@ pub fn attach_classic_program(member: impl AsFd, place: u32) -> io::Result<()> {
         )
     };
     ok(result)
+}
+
+/// The processor time that a process has taken, its ended threads included.
+pub(crate) fn processor_time(pid: u32) -> io::Result<Duration> {
+    let mut clock = 0;
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: libc writes one clockid_t, which `clock` is.
+    let failed = unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) };
+    if failed != 0 {
+        return Err(io::Error::from_raw_os_error(failed));
+    }
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the kernel writes one timespec, which `time` is.
+    ok(unsafe { libc::clock_gettime(clock, &raw mut time) })?;
+    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Ok(Duration::new(
+        seconds.map_err(io::Error::other)?,
+        nanoseconds.map_err(io::Error::other)?,
+    ))
 }
 
 /// What a system call of libc's says.

@@ -1,6 +1,6 @@
 //! A service of the earlier release in all the states that one can be in, under load.
 
-use std::{mem, net::TcpStream, sync::Arc};
+use std::{env, mem, net::TcpStream, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
@@ -9,7 +9,7 @@ use synflip_bed::{
     Delay, Family, Fixture, Line, Network, Setup,
     load::{Config, Mode, Report},
     network::{Load, answers},
-    product::{Generation, Spec, Store, Version2, old_program},
+    product::{Generation, Spec, Store, Version2},
     wait::{MS, SECOND, SOON},
 };
 
@@ -37,14 +37,14 @@ pub(crate) struct Release {
 impl Release {
     /// Starts all that, and clients that go on to connect.
     pub(crate) fn new(family: Family, store: Option<&Arc<Store>>) -> Result<Self> {
-        let mut setup = on_a_line(family).agent_program(old_program("synflip")?);
+        let mut setup = on_a_line(family).programs(Some(&old_programs()?));
         if let Some(store) = store {
             setup = setup.store(store);
         }
         let fixture = setup.start()?;
         let start = |number, args: &[&str]| {
-            let spec = at_both(&fixture.net, number).args(args);
-            fixture.start(&spec.old())
+            // Its programs are the agent's.
+            fixture.start(&at_both(&fixture.net, number).args(args))
         };
         let first = start(1, &[])?;
         until(&fixture, "gen1 works", |s| works(s, "gen1"))?;
@@ -188,6 +188,15 @@ impl Release {
         self.fixture.check_steered(report.ok)?;
         Ok(report)
     }
+}
+
+/// Where the programs of 0.1.0 are.
+pub(crate) fn old_programs() -> Result<PathBuf> {
+    let dir = env::var_os("SYNFLIP_OLD_BIN_DIR").context(
+        "SYNFLIP_OLD_BIN_DIR does not name the programs of the earlier release; \
+         `cargo xtask test carry-over` builds them",
+    )?;
+    Ok(dir.into())
 }
 
 /// Clients and servers with a round trip between them.

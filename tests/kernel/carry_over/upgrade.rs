@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use synflip_bed::{Family, note};
 
-use crate::release::{Release, at_both, begin_load, on_a_line};
+use crate::release::{Release, at_both, begin_load, old_programs, on_a_line};
 
 #[test]
 fn an_upgrade_loses_no_connection() -> Result<()> {
@@ -29,11 +29,13 @@ fn an_upgrade_loses_no_connection() -> Result<()> {
 #[test]
 fn the_same_clients_notice_a_restart_without_steering() -> Result<()> {
     let net = on_a_line(Family::V4).network()?;
-    let mut old = net.plain(&at_both(&net, 1).old())?;
+    let programs = old_programs()?;
+    let start = |number| net.plain(&at_both(&net, number).programs(&programs));
+    let mut old = start(1)?;
     let load = begin_load(&net);
     for number in 2..12 {
         load.more(50)?;
-        let new = net.plain(&at_both(&net, number).old())?;
+        let new = start(number)?;
         std::mem::replace(&mut old, new).stop()?;
     }
     let report = load.finish()?;

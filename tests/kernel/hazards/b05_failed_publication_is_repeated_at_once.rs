@@ -1,12 +1,11 @@
 //! B5: a publication that fails is repeated at once, for ever.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use synflip_bed::{
     Fixture,
-    product::Agent,
     wait::{self, SECOND},
 };
 
@@ -34,9 +33,9 @@ fn b05_a_publication_that_fails_is_repeated_at_once() -> Result<()> {
         prlimit(Pid::from_raw(pid), Resource::Nofile, limit).context("limit the agent")?;
         second.kill()?;
         wait::pause(SECOND);
-        let before = processor_time(&fixture.agent)?;
+        let before = fixture.agent.processor_time()?;
         wait::pause(2 * SECOND);
-        let used = processor_time(&fixture.agent)? - before;
+        let used = fixture.agent.processor_time()? - before;
         safe_if!(
             used < Duration::from_millis(200),
             "the agent, which is out of descriptors, uses {} ms of processor time in 2 s",
@@ -48,14 +47,3 @@ fn b05_a_publication_that_fails_is_repeated_at_once() -> Result<()> {
 
 /// Fewer than an agent has open, whatever it closes.
 const FEW: u64 = 5;
-
-/// What a process has used, of the user's and the kernel's time.
-fn processor_time(agent: &Agent) -> Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", agent.pid()))?;
-    // Behind the name, which may contain spaces: state is the third field, times are 14 and 15.
-    let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    let ticks: u64 = ticks.map(|ticks| ticks.parse().unwrap_or(0)).sum();
-    // USER_HZ is 100 everywhere.
-    Ok(Duration::from_millis(10 * ticks))
-}

@@ -1,7 +1,6 @@
 //! B7: a look at the queues reads the established connections of the host too.
 
 use std::{
-    fs,
     net::{Ipv4Addr, TcpStream},
     time::Duration,
 };
@@ -38,7 +37,7 @@ fn b07_a_look_at_the_queues_walks_the_established_table() -> Result<()> {
         let idle = idle?;
         let with = looks(&fixture.agent)?;
         ensure!(idle.len() == CONNECTIONS);
-        let more = Duration::from_nanos(with.saturating_sub(without)) / LOOKS;
+        let more = with.saturating_sub(without) / LOOKS;
         safe_if!(
             more < NOTHING,
             "a look at a status costs the agent {} µs more beside {CONNECTIONS} idle connections \
@@ -49,24 +48,13 @@ fn b07_a_look_at_the_queues_walks_the_established_table() -> Result<()> {
     })
 }
 
-/// What some looks at a status cost the agent: nanoseconds of processor time.
-fn looks(agent: &Agent) -> Result<u64> {
-    let before = processor_ns(agent)?;
+/// What some looks at a status cost the agent.
+fn looks(agent: &Agent) -> Result<Duration> {
+    let before = agent.processor_time()?;
     for _ in 0..LOOKS {
         agent.look()?;
     }
-    Ok(processor_ns(agent)? - before)
-}
-
-fn processor_ns(agent: &Agent) -> Result<u64> {
-    let mut sum = 0;
-    for task in fs::read_dir(format!("/proc/{}/task", agent.pid()))? {
-        // A thread may just have ended.
-        let stat = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-        let used = stat.split(' ').next().and_then(|ns| ns.parse::<u64>().ok());
-        sum += used.unwrap_or(0);
-    }
-    Ok(sum)
+    Ok(agent.processor_time()? - before)
 }
 
 /// A walk over so many connections takes several times as long.

@@ -36,9 +36,12 @@ struct Args {
     /// steering: length of a run, in milliseconds
     #[arg(long, default_value_t = 500, value_name = "MS", value_parser = clap::value_parser!(u32).range(50..=60_000))]
     millis: u32,
-    /// flip: flips of each kind
-    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    flips: u32,
+    /// flip: flips of each kind [default: 20; 100 with --against]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    flips: Option<u32>,
+    /// flip: beside those of the programs in DIR, which are another commit's
+    #[arg(long, value_name = "DIR")]
+    against: Option<PathBuf>,
     /// looks: established connections that are looked past
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
@@ -102,7 +105,10 @@ fn measure_all(args: &Args, screen: &mut Screen, interrupt: &Interrupt) -> Resul
         document.steering = Some(result);
     }
     if wanted(Name::Flip) {
-        let result = flip::measure(args.flips, screen, interrupt)?;
+        let against = args.against.as_deref();
+        let usual = if against.is_some() { 100 } else { 20 };
+        let flips = args.flips.unwrap_or(usual);
+        let result = flip::measure(flips, against, screen, interrupt)?;
         screen.write(&result.describe())?;
         document.flip = Some(result);
     }

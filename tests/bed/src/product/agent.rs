@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{Netns, product::Pins, wait};
+use crate::{Netns, product::Pins, sys, wait};
 pub use launch::Options;
 use launch::{launch, socket};
 
@@ -93,13 +93,13 @@ impl Agent {
         self.launch(netns)
     }
 
-    /// Starts this workspace's agent where another program's was, with the same socket and pins.
+    /// Starts this workspace's agent where another commit's was, with the same socket and pins.
     ///
     /// # Errors
     ///
     /// When it does not answer, with its log.
     pub fn upgrade(&mut self, netns: &Netns) -> Result<()> {
-        self.options.program = None;
+        self.options.programs = None;
         self.restart(netns)
     }
 
@@ -160,13 +160,9 @@ impl Agent {
         self.cli(&["status"]).is_ok_and(|cli| cli.code == 0)
     }
 
-    /// The program that it runs, and that talks to it.
-    ///
-    /// # Errors
-    ///
-    /// When it is not built.
-    pub(super) fn program(&self) -> Result<PathBuf> {
-        self.options.program()
+    /// Where its programs are, if they are not this workspace's.
+    pub(super) fn programs(&self) -> Option<&Path> {
+        self.options.programs.as_deref()
     }
 
     /// Its control socket.
@@ -248,6 +244,33 @@ impl Agent {
         let number = line.and_then(|line| line.split_whitespace().next());
         let number = number.with_context(|| format!("{path} has no Rss"))?;
         number.parse().with_context(|| format!("read {number:?}"))
+    }
+
+    /// The processor time that it has taken, its ended threads included.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub fn processor_time(&self) -> Result<Duration> {
+        sys::processor_time(self.pid()).context("read the agent's processor time")
+    }
+
+    /// How often its threads have gone to sleep.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub fn sleeps(&self) -> Result<u64> {
+        let mut sum = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            // A thread may just have ended.
+            let text = fs::read_to_string(task?.path().join("status")).unwrap_or_default();
+            let count = text
+                .lines()
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            sum += count.map_or(Ok(0), |count| count.trim().parse::<u64>())?;
+        }
+        Ok(sum)
     }
 
     /// Sends it a signal and, if that ends it, waits for its end.

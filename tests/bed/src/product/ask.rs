@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use synflip_wire::{Certificate, Committed, ServiceStatus, Status};
 
-use crate::product::{Agent, Operator};
+use crate::product::{Agent, Operator, program_of};
 
 /// What the command line printed and how it ended.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ impl Agent {
     ///
     /// When the program is not built.
     pub fn command(&self, args: &[&str]) -> Result<Command> {
-        let mut command = Command::new(self.program()?);
+        let mut command = Command::new(program_of(self.programs(), "synflip")?);
         command
             .args(args)
             .env("SYNFLIP_SOCKET", self.socket())

@@ -8,7 +8,7 @@ use std::{
         fs::PermissionsExt as _,
         process::{CommandExt as _, ExitStatusExt as _},
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::mpsc,
     thread,
@@ -25,7 +25,7 @@ use crate::{
     kills::Death,
     ledger::Ledger,
     load::monotonic_us,
-    product::{Agent, old_program, program},
+    product::{Agent, program_of},
     wait::{self, SOON},
 };
 
@@ -48,8 +48,8 @@ pub struct Spec {
     pub ledger: bool,
     /// The program, which has the arguments of `synflip-server`.
     pub program: String,
-    /// Whether it is the program of the earlier release: see [`old_program`].
-    pub old: bool,
+    /// Where that is, if it is another commit's.
+    pub programs: Option<PathBuf>,
     /// The user and the group that it runs as, if not as this process does.
     pub uid: Option<u32>,
 }
@@ -66,7 +66,7 @@ impl Spec {
             args: Vec::new(),
             ledger: false,
             program: "synflip-server".into(),
-            old: false,
+            programs: None,
             uid: None,
         }
     }
@@ -92,10 +92,10 @@ impl Spec {
         self
     }
 
-    /// Has the earlier release's program run.
+    /// Has a program of another commit run, which is in this directory.
     #[must_use]
-    pub fn old(mut self) -> Self {
-        self.old = true;
+    pub fn programs(mut self, dir: &Path) -> Self {
+        self.programs = Some(dir.to_path_buf());
         self
     }
 
@@ -155,7 +155,7 @@ impl Generation {
     ///
     /// When it is not.
     pub fn start(netns: &Netns, agent: &Agent, spec: &Spec) -> Result<Self> {
-        let mut command = command(spec)?;
+        let mut command = command(spec, spec.programs.as_deref().or_else(|| agent.programs()))?;
         command.arg("--generation").arg(spec.name());
         command.arg("--socket").arg(agent.socket());
         if !spec.without_agent {
@@ -170,7 +170,7 @@ impl Generation {
     ///
     /// When it is not ready in time.
     pub fn start_plain(netns: &Netns, spec: &Spec) -> Result<Self> {
-        let mut command = command(spec)?;
+        let mut command = command(spec, spec.programs.as_deref())?;
         command.arg("--plain");
         Self::launch(netns, command, spec)
     }
@@ -305,9 +305,8 @@ impl Drop for Generation {
     }
 }
 
-fn command(spec: &Spec) -> Result<Command> {
-    let program = if spec.old { old_program } else { program };
-    let mut command = Command::new(program(&spec.program)?);
+fn command(spec: &Spec, programs: Option<&Path>) -> Result<Command> {
+    let mut command = Command::new(program_of(programs, &spec.program)?);
     command.arg("--listeners").arg(spec.listeners.to_string());
     command.arg("--number").arg(spec.number.to_string());
     for address in &spec.listen {

@@ -6,7 +6,6 @@
 
 use std::{
     collections::VecDeque,
-    fs,
     net::{SocketAddr, TcpListener},
     time::Instant,
 };
@@ -17,7 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use synflip_bed::{
     Family, Fixture, Netns, Setup,
     fixture::works,
-    product::{Agent, Generation, Operator, name},
+    product::{Generation, Operator, name},
     raw::{self, RawClient, Reply},
     wait::{self, SOON},
 };
@@ -159,14 +158,16 @@ impl Service {
     }
 
     fn measure(&mut self, times: &mut Times, interrupt: &Interrupt) -> Result<()> {
-        let before = processor_ms(&self.fixture.agent)?;
+        let before = self.fixture.agent.processor_time()?;
         for _ in 0..LOOKS {
             let begun = Instant::now();
             self.operator.service()?;
             times.look.push(elapsed_ms(begun));
         }
-        let used = processor_ms(&self.fixture.agent)? - before;
-        times.look_cpu.push(used / f64::from(LOOKS));
+        let used = self.fixture.agent.processor_time()? - before;
+        times
+            .look_cpu
+            .push(used.as_secs_f64() * 1000.0 / f64::from(LOOKS));
         interrupt.check()?;
         for _ in 0..FLIPS {
             // There and back.
@@ -240,18 +241,6 @@ impl Crowd {
             _netns: netns,
         })
     }
-}
-
-/// What the threads of the agent have used.
-fn processor_ms(agent: &Agent) -> Result<f64> {
-    let mut ns = 0;
-    for task in fs::read_dir(format!("/proc/{}/task", agent.pid()))? {
-        // A thread may just have ended.
-        let stat = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-        let used = stat.split(' ').next().and_then(|ns| ns.parse::<u64>().ok());
-        ns += used.unwrap_or(0);
-    }
-    Ok(ns as f64 / 1e6)
 }
 
 fn elapsed_ms(begun: Instant) -> f64 {

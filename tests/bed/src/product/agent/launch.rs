@@ -17,7 +17,7 @@ use rustix::{
 
 use crate::{
     Netns,
-    product::{Store, program},
+    product::{Store, program_of},
 };
 
 /// What differs from an ordinary agent.
@@ -31,17 +31,11 @@ pub struct Options {
     pub store: Option<Arc<Store>>,
     /// Give it the only capabilities that it needs: CAP_BPF and CAP_NET_ADMIN.
     pub least_privilege: bool,
-    /// Another `synflip` than this workspace's, for the agent and the commands that talk to it.
-    pub program: Option<PathBuf>,
+    /// Where its program is, its command line's and its servers', if they are another commit's.
+    pub programs: Option<PathBuf>,
     /// Have it log the points that it could be killed at: see
     /// [`Agent::reached`](crate::product::Agent::reached).
     pub traced: bool,
-}
-
-impl Options {
-    pub(super) fn program(&self) -> Result<PathBuf> {
-        self.program.clone().map_or_else(|| program("synflip"), Ok)
-    }
 }
 
 /// The control socket of an agent that has this directory.
@@ -68,7 +62,7 @@ pub(super) fn launch(netns: &Netns, dir: &Path, bpffs: &Path, options: &Options)
         .create(true)
         .append(true)
         .open(dir.join("log"))?;
-    let synflip = options.program()?;
+    let synflip = program_of(options.programs.as_deref(), "synflip")?;
     let (mut command, passing) = match &options.store {
         Some(store) => {
             let (command, to) = store.activate(&synflip)?;
