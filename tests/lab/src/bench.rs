@@ -5,6 +5,7 @@
 //! slow.
 
 mod flip;
+mod idle;
 mod interval;
 mod looks;
 mod measure;
@@ -45,6 +46,9 @@ struct Args {
     /// looks: established connections that are looked past
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
+    /// idle: how long to look
+    #[arg(long, default_value_t = 60, value_name = "SECS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    seconds: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -57,6 +61,8 @@ enum Name {
     Memory,
     /// A look, a drain and a death beside no connections and beside many
     Looks,
+    /// Processor time of the agent with 0 and with 16 services that nobody uses
+    Idle,
 }
 
 /// The results of what was measured.
@@ -71,6 +77,8 @@ struct Document {
     memory: Option<memory::Memory>,
     #[serde(skip_serializing_if = "Option::is_none")]
     looks: Option<looks::Looks>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle: Option<idle::Idle>,
 }
 
 /// Runs the measurements that the command line asks for.
@@ -122,6 +130,12 @@ fn measure_all(args: &Args, screen: &mut Screen, interrupt: &Interrupt) -> Resul
         screen.write(&result.describe())?;
         document.looks = Some(result);
     }
+    if wanted(Name::Idle) {
+        let length = Duration::from_secs(args.seconds.into());
+        let result = idle::measure(length, screen, interrupt)?;
+        screen.write(&result.describe())?;
+        document.idle = Some(result);
+    }
     Ok(document)
 }
 
@@ -138,7 +152,7 @@ mod tests {
 
     #[test]
     fn measurements_have_names() {
-        for name in ["steering", "flip", "memory", "looks"] {
+        for name in ["steering", "flip", "memory", "looks", "idle"] {
             assert!(Args::try_parse_from(["synflip-bench", name]).is_ok());
         }
         let error = Args::try_parse_from(["synflip-bench", "speed"]).unwrap_err();
