@@ -14,6 +14,7 @@ use serde::Serialize;
 use synflip_bed::{
     Fixture, Network,
     load::{Config, Report},
+    on_processor,
     product::Spec,
     wait::{SECOND, SOON},
 };
@@ -35,6 +36,9 @@ pub(super) struct Steering {
     median: Interval,
     /// All connections with synflip to all without.
     ratio: Interval,
+    /// The median of the ratios of two servers that are alike: how far off 1 an instrument is that
+    /// has nothing to measure.
+    alike: Interval,
     goals: Goals,
     /// Mean run time of the program, in nanoseconds.
     program_ns: Option<f64>,
@@ -49,11 +53,13 @@ struct Goals {
     low: f64,
 }
 
-/// Two runs, one after the other.
+/// Runs, one after the other.
 #[derive(Clone, Copy, Serialize)]
 struct Pair {
     synflip_per_second: f64,
     plain_per_second: f64,
+    /// Another plain server.
+    alike_per_second: f64,
     ratio: f64,
 }
 
@@ -65,13 +71,16 @@ pub(super) fn measure(
 ) -> Result<Steering> {
     let fixture = Fixture::new()?;
     let at = fixture.net.address;
-    let [steered, plain] = [at, (at.ip(), at.port() + 1).into()];
-    // Both are there all the time; only one of them has something to do.
+    let [steered, plain, alike] = [0, 1, 2].map(|port| (at.ip(), at.port() + port).into());
+    // All are there all the time; only one of them has something to do.
     let spec = |address| Spec::new(1, address, LISTENERS);
-    let _steered = fixture.start(&spec(steered))?;
-    let _plain = fixture.net.plain(&spec(plain))?;
+    // All on one processor, the load on another: see `on_processor`.
+    let _steered = on_processor(SERVERS, || fixture.start(&spec(steered)))?;
+    let _plain = on_processor(SERVERS, || fixture.net.plain(&spec(plain)))?;
+    let _alike = on_processor(SERVERS, || fixture.net.plain(&spec(alike)))?;
     let load = |to, length| load(&fixture.net, to, length, interrupt);
-    for to in [steered, plain] {
+    let order = [steered, plain, alike];
+    for to in order {
         load(to, SECOND)?;
     }
 
@@ -81,18 +90,17 @@ pub(super) fn measure(
         if number % 10 == 1 {
             screen.state(|| format!("steering: pair {number} of {pairs}"))?;
         }
-        let run = |to| Ok::<_, anyhow::Error>(per_second(&load(to, length)?));
-        // The other way around each time, so that neither profits from going first.
-        let (synflip_per_second, plain_per_second) = if number.is_multiple_of(2) {
-            let with = run(steered)?;
-            (with, run(plain)?)
-        } else {
-            let without = run(plain)?;
-            (run(steered)?, without)
-        };
+        let mut reached = [0.0; 3];
+        // Another one first each time, so that none profits from going first.
+        for turn in 0..order.len() {
+            let turn = (turn + number as usize) % order.len();
+            reached[turn] = per_second(&load(order[turn], length)?);
+        }
+        let [synflip_per_second, plain_per_second, alike_per_second] = reached;
         results.push(Pair {
             synflip_per_second,
             plain_per_second,
+            alike_per_second,
             ratio: synflip_per_second / plain_per_second,
         });
     }
@@ -106,11 +114,14 @@ pub(super) fn measure(
     drop(counting);
     fixture.agent.check_counters()?;
     let ratios: Vec<f64> = results.iter().map(|pair| pair.ratio).collect();
+    let alike = |pair: &Pair| pair.alike_per_second / pair.plain_per_second;
+    let alike: Vec<f64> = results.iter().map(alike).collect();
     let both = |pair: &Pair| (pair.synflip_per_second, pair.plain_per_second);
     let both: Vec<_> = results.iter().map(both).collect();
     Ok(Steering {
         median: Interval::median(&ratios).context("no pairs")?,
         ratio: Interval::ratio(&both).context("no pairs")?,
+        alike: Interval::median(&alike).context("no pairs")?,
         pairs: results,
         goals: GOALS,
         program_ns,
@@ -121,18 +132,23 @@ impl Steering {
     pub(super) fn describe(&self) -> String {
         let all = |of: fn(&Pair) -> f64| self.pairs.iter().map(of).collect::<Vec<_>>();
         let median = |values: Vec<f64>| Spread::of(&values).p50;
-        let rows = [
-            ("median of the pairs", self.median),
-            ("all connections", self.ratio),
-        ];
-        let rows = rows.map(|(what, found)| {
+        let row = |what: &str, found: Interval, goal: &str| {
+            let Interval { value, low, high } = found;
+            let bounds = format!("{low:.4} to {high:.4}");
             vec![
-                what.into(),
-                format!("{:.4}", found.value),
-                format!("{:.4} to {:.4}", found.low, found.high),
-                met(found.value >= self.goals.value && found.low >= self.goals.low).into(),
+                what.to_owned(),
+                format!("{value:.4}"),
+                bounds,
+                goal.to_owned(),
             ]
-        });
+        };
+        let goals = &self.goals;
+        let judged = |found: Interval| met(found.value >= goals.value && found.low >= goals.low);
+        let rows = [
+            row("median of the pairs", self.median, judged(self.median)),
+            row("all connections", self.ratio, judged(self.ratio)),
+            row("two plain servers", self.alike, ""),
+        ];
         let program = self.program_ns.map_or_else(
             || "the program did not run".into(),
             |mean| format!("the program takes {mean:.0} ns a run, with the kernel's statistics on"),
@@ -172,7 +188,7 @@ fn per_second(report: &Report) -> f64 {
 /// Makes load on one of the servers; every connection must be answered.
 fn load(net: &Network, to: SocketAddr, length: Duration, interrupt: &Interrupt) -> Result<Report> {
     let config = Config::closed(to, CLIENTS, length);
-    let mut load = Generator::start(net, &config, interrupt)?;
+    let mut load = on_processor(LOAD, || Generator::start(net, &config, interrupt))?;
     interrupt.until("the load ends", length + SOON, || Ok(load.has_ended()))?;
     let report = load.results()?;
     ensure!(
@@ -182,6 +198,9 @@ fn load(net: &Network, to: SocketAddr, length: Duration, interrupt: &Interrupt) 
     Ok(report)
 }
 
+/// Which processor each is on.
+const SERVERS: usize = 1;
+const LOAD: usize = 0;
 const LISTENERS: usize = 2;
 const CLIENTS: usize = 64;
 const GOALS: Goals = Goals {
