@@ -3,7 +3,12 @@
 use aya_ebpf::{EbpfContext as _, helpers::bpf_sk_select_reuseport, programs::SkReuseportContext};
 use synflip_abi::{MAX_SHARES, MAX_TRIES, PUBLISHED, Share, SlotEntry, Span, WHOLE};
 
-use crate::{asked, count, maps, maps::Table};
+use crate::{
+    asked,
+    count::{self, Given},
+    maps,
+    maps::Table,
+};
 
 /// Why the kernel chose.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,10 +29,11 @@ pub(crate) fn steer(ctx: &SkReuseportContext, migrating: bool) {
         && let Some(slot) = asked::slot(ctx, endpoint)
         && select(ctx, slot)
     {
-        return count::slot(slot, false, false);
+        return Given::of(slot).count(false);
     }
-    match choose(ctx, endpoint) {
-        Ok((slot, retried)) => count::slot(slot, migrating, retried),
+    match choose(ctx, endpoint, migrating) {
+        Ok(None) => {}
+        Ok(Some(slot)) => Given::of(slot).count_retried(migrating),
         Err(why) => {
             count::unsteered(endpoint, why);
             #[cfg(feature = "log")]
@@ -42,9 +48,13 @@ pub(crate) fn steer(ctx: &SkReuseportContext, migrating: bool) {
     }
 }
 
-/// The slot that was selected, and whether it was not the first choice.
+/// Selects a slot of the table; returns it if it was not the first choice, which is counted already.
 #[inline(always)]
-fn choose(ctx: &SkReuseportContext, endpoint: u32) -> Result<(u32, bool), Unsteered> {
+fn choose(
+    ctx: &SkReuseportContext,
+    endpoint: u32,
+    migrating: bool,
+) -> Result<Option<u32>, Unsteered> {
     let published = PUBLISHED;
     let table = maps::TABLES.get(published).ok_or(Unsteered::NoTable)?;
     let hash = ctx.hash();
@@ -58,8 +68,17 @@ fn choose(ctx: &SkReuseportContext, endpoint: u32) -> Result<(u32, bool), Unstee
             }
             let entry = table.get(span.entry(hash, $attempt)).ok_or(Unsteered::FellBack)?;
             let slot = entry[SlotEntry::SLOT];
-            if select(ctx, slot) {
-                return Ok((slot, $attempt > 0));
+            if $attempt == 0 {
+                // Before it is selected, as it nearly always is: the counters are not in the
+                // processor's cache as a rule, nor is the listener, and so it fetches both at once.
+                let given = Given::of(slot);
+                given.count(migrating);
+                if select(ctx, slot) {
+                    return Ok(None);
+                }
+                given.take_back(migrating);
+            } else if select(ctx, slot) {
+                return Ok(Some(slot));
             }
         )*};
     }
