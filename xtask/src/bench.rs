@@ -16,6 +16,9 @@ pub(crate) struct Args {
     /// looks: established connections that are looked past [default: 100000].
     #[arg(long, value_name = "N")]
     connections: Option<u32>,
+    /// steering: length of a run, in milliseconds [default: 500].
+    #[arg(long, value_name = "MS")]
+    millis: Option<u32>,
     /// flip: flips of each kind [default: 20; 100 with --against].
     #[arg(long, value_name = "N")]
     flips: Option<u32>,
@@ -34,6 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut passed: Vec<OsString> = args.name.iter().cloned().collect();
     let numbers = [
         ("--pairs", args.pairs),
+        ("--millis", args.millis),
         ("--flips", args.flips),
         ("--connections", args.connections),
         ("--seconds", args.seconds),
