@@ -1,6 +1,8 @@
 //! The agent's side: what it is told, how it dies, what a restart finds, and how time passes.
 
-use synflip_plan::{Effect, Inherited, Input, Moment, NoteState, ProcessId, Service};
+use synflip_plan::{
+    Answer, Departure, Effect, Inherited, Input, Moment, NoteState, ProcessId, Service,
+};
 use synflip_types::Slot;
 
 use crate::{
@@ -27,8 +29,33 @@ impl World {
 
     pub(crate) fn take(&mut self, scope: &Scope, effects: Vec<Effect>) -> Result<(), Broken> {
         let effects = crate::planted::change(scope, self, effects);
+        for effect in &effects {
+            if let Effect::Answer {
+                to,
+                answer: Answer::Refused(_),
+            } = effect
+            {
+                self.is_refused(scope, process_of(to.process));
+            }
+        }
         self.effects.extend(effects);
         self.carry_out_what_nobody_sees(scope)
+    }
+
+    /// Whoever is refused, and has ended before it could hear so, is nobody to wait for.
+    fn is_refused(&mut self, scope: &Scope, process: usize) {
+        if self
+            .procs
+            .get(process)
+            .is_some_and(|p| p.life == Life::Gone)
+        {
+            for sock in &scope.procs[process].socks {
+                let listener = &mut self.socks[*sock];
+                if listener.procs == 0 {
+                    listener.left = Some(Departure::Closed);
+                }
+            }
+        }
     }
 
     /// The agent dies.
