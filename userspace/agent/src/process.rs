@@ -46,21 +46,6 @@ impl Process {
         self.pid != 0 && own_namespace().is_ok_and(|own| own == self.namespace)
     }
 
-    /// Whether it has a descriptor of the socket with this inode, or cannot be looked at.
-    pub(crate) fn may_have_socket(self, inode: u64) -> bool {
-        if !self.is_here() {
-            return true;
-        }
-        let wanted = format!("socket:[{inode}]");
-        match fs::read_dir(format!("/proc/{}/fd", self.pid)) {
-            Ok(mut all) => all.any(|fd| {
-                let link = fd.and_then(|fd| fs::read_link(fd.path()));
-                link.is_ok_and(|link| link.as_os_str() == wanted.as_str())
-            }),
-            Err(error) => error.kind() != io::ErrorKind::NotFound,
-        }
-    }
-
     /// When the process with this number started; none if there is none, or it has ended and
     /// waits for its parent.
     fn read(pid: u32) -> io::Result<Option<u64>> {
@@ -72,6 +57,25 @@ impl Process {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether any process but this one and systemd, as process 1, has a descriptor of the socket with
+/// this inode, or cannot be looked at.
+pub(crate) fn others_may_have_socket(inode: u64) -> bool {
+    let wanted = format!("socket:[{inode}]");
+    let Ok(all) = fs::read_dir("/proc") else {
+        return true;
+    };
+    let numbers = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let mut others = numbers.filter(|pid: &u32| ![1, std::process::id()].contains(pid));
+    others.any(|pid| match fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(mut all) => all.any(|fd| {
+            let link = fd.and_then(|fd| fs::read_link(fd.path()));
+            link.is_ok_and(|link| link.as_os_str() == wanted.as_str())
+        }),
+        // It has ended.
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    })
 }
 
 /// The PID namespace of this process.
@@ -132,17 +136,21 @@ mod tests {
     }
 
     #[test]
-    fn a_process_has_its_sockets() {
+    fn a_socket_may_be_somebody_elses() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let inode = rustix::fs::fstat(&socket).unwrap().st_ino;
-        let own = Process::of(id());
-        assert!(own.may_have_socket(inode));
-        drop(socket);
-        assert!(!own.may_have_socket(inode));
-        assert!(
-            Process::UNKNOWN.may_have_socket(inode),
-            "it cannot be looked at"
-        );
+        // Where some process cannot be looked at, nobody can say.
+        if others_may_have_socket(inode) {
+            return;
+        }
+        let mut child = Command::new("cat");
+        let inherited = std::os::fd::OwnedFd::from(socket.try_clone().unwrap());
+        let child = child.stdin(Stdio::piped()).stdout(inherited).spawn();
+        let mut child = child.unwrap();
+        assert!(others_may_have_socket(inode));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!others_may_have_socket(inode));
     }
 
     #[test]

@@ -27,6 +27,7 @@
 //! | the last process of the working generation | is lent to the generation that succeeds | go to the newest other generation that is ready, drains or stands by | `succession`, `lend` |
 //! | the same, and there is no other | waits, for [`Rules::hold`] at most, for whoever registers; then it is reset | wait in the same listener: it stays in the table | `leave` (`hold`) |
 //! | a process of a generation that drains or stands by | is lent to the working generation; the drain ends when it is accepted | never came to it | `lend`, `drain` |
+//! | nobody, but a process that lives closes a listener silently | within a second the same as if it had ended | as if it had ended | `leave` (`abandoned`) |
 //! | whoever a listener was lent to | is lent to the others who accept at the address | as before | `leave`, `lend` |
 //! | a process that is not ready, or while it registers | there is nothing, if the program was in place; otherwise as above | never came to it | `join`, `joined`, `closing` |
 //! | the agent | stays: the servers have their descriptors, and accept | go where they did: the groups hold the program and the program its maps | `recover` |

@@ -11,10 +11,13 @@ use synflip_plan::Input;
 use synflip_types::{EndpointId, Slot};
 
 use super::Executor;
-use crate::{error::chain, fdstore};
+use crate::{error::chain, fdstore, process};
 
 /// Between two looks.
 const EACH: Duration = Duration::from_secs(1);
+/// Before what has been seen is believed: of a process that ends the listeners may be closed a
+/// moment before its connection, by which it is known that it has ended.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// What has been noticed.
 #[derive(Debug, Default)]
@@ -25,6 +28,8 @@ pub(super) struct Watch {
     attached: bool,
     /// Descriptors that registrations have brought.
     brought: u64,
+    /// What was the agent's alone at the last look, and is to be seen once more.
+    suspected: BTreeSet<Slot>,
     /// What has been reported to be the agent's alone, and how many descriptors had been brought
     /// then.
     reported: (BTreeSet<Slot>, u64),
@@ -55,14 +60,36 @@ impl Watch {
     /// A listener is closed.
     pub(super) fn forget(&mut self, slot: Slot) {
         self.stored.remove(&slot);
+        self.suspected.remove(&slot);
         self.reported.0.remove(&slot);
     }
 
-    /// Whether what is the agent's alone is to be said: if it has not been said, or somebody has
-    /// come with descriptors since.
-    fn is_news(&self, alone: &BTreeSet<Slot>) -> bool {
-        let (slots, brought) = &self.reported;
-        !alone.is_empty() && (*brought != self.brought || !alone.is_subset(slots))
+    /// Takes notice of what is the agent's alone; true if that is to be said: it has been seen
+    /// twice, and has not been said since anybody has come with descriptors.
+    fn is_news(&mut self, alone: BTreeSet<Slot>) -> bool {
+        let (said, brought) = &self.reported;
+        if alone.is_empty() || (*brought == self.brought && alone.is_subset(said)) {
+            self.reported.0 = alone;
+            self.suspected.clear();
+            return false;
+        }
+        let is_sure = alone.is_subset(&self.suspected);
+        if is_sure {
+            self.suspected.clear();
+            self.reported = (alone, self.brought);
+        } else {
+            self.suspected = alone;
+        }
+        is_sure
+    }
+
+    /// How long after a look the next one comes.
+    fn pause(&self) -> Duration {
+        if self.suspected.is_empty() {
+            EACH
+        } else {
+            AGAIN
+        }
     }
 }
 
@@ -72,18 +99,22 @@ impl Executor {
         if self.custody.is_empty() || self.setting.looker.is_none() {
             return None;
         }
+        let pause = self.watch.pause();
         let since = self.watch.last.map(|last| last.elapsed());
-        Some(since.map_or(EACH, |since| EACH.saturating_sub(since)))
+        Some(pause.saturating_sub(since.unwrap_or_default()))
     }
 
     /// Looks, if it is time.
     pub(super) fn watch_if_due(&mut self) {
         let attached = std::mem::take(&mut self.watch.attached);
         let last = *self.watch.last.get_or_insert_with(Instant::now);
-        if last.elapsed() < EACH && !attached {
+        let is_due = last.elapsed() >= self.watch.pause();
+        if !is_due && !attached {
             return;
         }
-        self.watch.last = Some(Instant::now());
+        if is_due {
+            self.watch.last = Some(Instant::now());
+        }
         if self.watches().is_none() {
             return;
         }
@@ -96,7 +127,9 @@ impl Executor {
                 return;
             }
         };
-        self.report_alone(&found);
+        if is_due {
+            self.report_alone(&found);
+        }
         if self.has_lost_program(&found) {
             self.report(Input::ProgramGone);
         }
@@ -111,12 +144,12 @@ impl Executor {
             .into_iter()
             .filter(|(slot, files)| self.is_alone(*slot, *files));
         let alone: BTreeSet<Slot> = alone.map(|(slot, _)| slot).collect();
-        if self.watch.is_news(&alone) {
-            let brought = self.watch.brought;
-            let slots = alone.iter().copied().collect();
+        if self.watch.is_news(alone) {
+            let (slots, brought) = &self.watch.reported;
+            let slots = slots.iter().copied().collect();
+            let brought = *brought;
             self.report(Input::Abandoned { slots, brought });
         }
-        self.watch.reported = (alone, self.watch.brought);
     }
 
     /// Whether nobody has a listener but the agent, and systemd for it. The count is that of the
@@ -126,15 +159,14 @@ impl Executor {
             1 => true,
             // systemd has the other, if it has kept what it was given: it does not say.
             2 if self.watch.stored.contains(&slot) => {
-                let Some(listener) = self.custody.get(&slot) else {
-                    return false;
-                };
-                let mut processes = self.processes.values();
-                let is_held = processes.any(|process| process.may_have_socket(listener.inode));
-                if is_held {
+                let inode = self.custody.get(&slot).map(|listener| listener.inode);
+                // What nobody had nobody has: the count would be another.
+                let is_alone = self.watch.reported.0.contains(&slot)
+                    || inode.is_some_and(|inode| !process::others_may_have_socket(inode));
+                if !is_alone {
                     self.watch.stored.remove(&slot);
                 }
-                !is_held
+                is_alone
             }
             _ => false,
         }
@@ -173,20 +205,46 @@ impl Executor {
 mod tests {
     use super::*;
 
+    fn alone<const N: usize>(slots: [u32; N]) -> BTreeSet<Slot> {
+        slots.map(Slot).into()
+    }
+
     #[test]
-    fn what_has_been_said_is_not_said_again_until_somebody_comes() {
-        let alone = BTreeSet::from([Slot(1)]);
+    fn what_has_been_seen_twice_is_said_once() {
         let mut watch = Watch::default();
-        assert!(!watch.is_news(&BTreeSet::new()));
-        assert!(watch.is_news(&alone));
-        watch.reported = (alone.clone(), 0);
-        assert!(!watch.is_news(&alone));
-        assert!(watch.is_news(&BTreeSet::from([Slot(1), Slot(2)])));
+        assert!(!watch.is_news(alone([])));
+        assert!(!watch.is_news(alone([1])));
+        assert_eq!(watch.pause(), AGAIN);
+        assert!(watch.is_news(alone([1])));
+        assert_eq!(watch.pause(), EACH);
+        assert!(!watch.is_news(alone([1])));
+        assert!(!watch.is_news(alone([1, 2])));
+        assert!(watch.is_news(alone([1, 2])));
+        assert!(!watch.is_news(alone([2])));
         watch.brought();
-        assert!(watch.is_news(&alone));
-        watch.reported = (alone.clone(), 1);
+        assert!(!watch.is_news(alone([])));
+        assert_eq!(watch.pause(), EACH);
+    }
+
+    #[test]
+    fn it_is_said_again_when_somebody_has_come_with_descriptors() {
+        let mut watch = Watch::default();
+        watch.is_news(alone([1]));
+        assert!(watch.is_news(alone([1])));
+        watch.brought();
+        assert!(!watch.is_news(alone([1])));
+        assert!(watch.is_news(alone([1])));
         // The slot is another listener's now.
         watch.forget(Slot(1));
-        assert!(watch.is_news(&alone));
+        assert!(!watch.is_news(alone([1])));
+        assert!(watch.is_news(alone([1])));
+    }
+
+    #[test]
+    fn what_is_seen_once_was_a_process_that_ended() {
+        let mut watch = Watch::default();
+        assert!(!watch.is_news(alone([1])));
+        assert!(!watch.is_news(alone([])));
+        assert_eq!(watch.pause(), EACH);
     }
 }
