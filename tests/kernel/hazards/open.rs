@@ -12,7 +12,6 @@ pub(crate) const OPEN: &[&str] = &[
     "A15a",
     "A15b",
     "A17",
-    "A21",
     "A25b",
     "B3",
     "B4",

@@ -193,6 +193,7 @@ impl Executor {
                 self.processes.insert(process, identity);
                 self.followed.insert(process, pidfd);
             }
+            Task::Ended(process) => self.report_end(process),
             Task::TakenUp => self.followed.clear(),
             Task::Effect(effect) => {
                 let kind = effect.kind();

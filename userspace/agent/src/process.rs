@@ -59,15 +59,17 @@ impl Process {
     }
 }
 
-/// Whether any process but this one and systemd, as process 1, has a descriptor of the socket with
-/// this inode, or cannot be looked at.
+/// Whether any process but this one and the service manager has a descriptor of the socket with
+/// this inode, or cannot be looked at. The manager is process 1 or, if it is a user's, this one's
+/// parent.
 pub(crate) fn others_may_have_socket(inode: u64) -> bool {
     let wanted = format!("socket:[{inode}]");
     let Ok(all) = fs::read_dir("/proc") else {
         return true;
     };
     let numbers = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let mut others = numbers.filter(|pid: &u32| ![1, std::process::id()].contains(pid));
+    let ours = [1, std::process::id(), std::os::unix::process::parent_id()];
+    let mut others = numbers.filter(|pid: &u32| !ours.contains(pid));
     others.any(|pid| match fs::read_dir(format!("/proc/{pid}/fd")) {
         Ok(mut all) => all.any(|fd| {
             let link = fd.and_then(|fd| fs::read_link(fd.path()));

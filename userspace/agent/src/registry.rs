@@ -14,7 +14,7 @@ use std::{
 };
 
 use synflip_bpf::{Looker, Variant};
-use synflip_plan::{Asker, Departure, Host, Input, ProcessId, Quotas, Rules};
+use synflip_plan::{Asker, Departure, Host, Input, Link, ProcessId, Quotas, Rules};
 use synflip_wire::{Name, Refusal, Register, Reply, Request, Status};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     AgentError, Config,
-    effects::Setting,
+    effects::{Setting, Task},
     fault::{Faults, Point},
     foreign::Foreign,
     inspect::Inspected,
@@ -233,7 +233,7 @@ impl Registry {
                 drop(turn);
             }
             Message::Gone { peer } => {
-                self.leave(peer, Departure::Died)?;
+                self.gone(peer)?;
                 self.peers.0.remove(&peer);
             }
             Message::Deaf { peer } => self.peers.disconnect(peer),
@@ -290,28 +290,23 @@ impl Registry {
         Ok(())
     }
 
-    /// A peer no longer accepts for the service it had joined.
-    pub(crate) fn leave(&mut self, process: ProcessId, how: Departure) -> Result<(), AgentError> {
-        let service = self
-            .peers
-            .get(process)
-            .and_then(|peer| peer.member_of.clone());
-        match service {
-            Some((service, _)) => self.tell_machine(&service, Input::Left { process, how }),
-            // A process that an earlier agent has noted is no peer: the services that know it are asked.
-            None => {
-                let has = |service: &&Service| service.machine.processes().contains_key(&process);
-                let names: Vec<Name> = self
-                    .services
-                    .values()
-                    .filter(has)
-                    .map(|s| s.name.clone())
-                    .collect();
-                names
-                    .iter()
-                    .try_for_each(|name| self.tell_machine(name, Input::Left { process, how }))
+    /// A connection has ended, or a process that is followed.
+    fn gone(&mut self, process: ProcessId) -> Result<(), AgentError> {
+        let how = Departure::Died;
+        let mut names = Vec::new();
+        for (name, service) in &self.services {
+            match service.machine.processes().get(&process).map(|p| p.link) {
+                Some(Link::Connected) => names.push(name.clone()),
+                // Its children may go on with what they have inherited: the thread has to look first.
+                Some(Link::Adopted | Link::Absent) => {
+                    service.worker.give(Task::Ended(process));
+                }
+                None => {}
             }
         }
+        names
+            .iter()
+            .try_for_each(|name| self.tell_machine(name, Input::Left { process, how }))
     }
 
     fn keep_time(&mut self) -> Result<(), AgentError> {

@@ -49,8 +49,9 @@ impl Registry {
                 Err(refusal) => return Ok(Err(refusal)),
             },
             Request::Closed => match self.member_of(by) {
-                Ok(_) => {
-                    self.leave(by.process, Departure::Closed)?;
+                Ok(service) => {
+                    let (process, how) = (by.process, Departure::Closed);
+                    self.tell_machine(&service, Input::Left { process, how })?;
                     self.peers.answer(by, Reply::Done);
                 }
                 Err(refusal) => return Ok(Err(refusal)),

@@ -42,6 +42,7 @@ impl Timeline {
             | Happened::NotPublished { .. }
             | Happened::Lacks { .. }
             | Happened::Abandoned { .. }
+            | Happened::Outlived { .. }
             | Happened::Held { .. }
             | Happened::GivenUp { .. } => {
                 tracing::warn!(%service, generation = %of, "{text}");
@@ -74,6 +75,9 @@ fn text(what: &Happened) -> String {
         Happened::Ready => "ready".into(),
         Happened::Closed => "a process closed its listeners".into(),
         Happened::Died => "a process is gone".into(),
+        Happened::Outlived { listeners } => {
+            format!("a process is gone, and others accept from {listeners} listeners that it had")
+        }
         Happened::Abandoned { listeners } => {
             format!("its processes have closed {listeners} listeners without saying so")
         }

@@ -36,6 +36,14 @@ pub enum Input {
         /// How.
         how: Departure,
     },
+    /// A process that was followed has ended, and others have some of its listeners: its children
+    /// go on accepting from what they share with it.
+    Outlived {
+        /// The process.
+        process: ProcessId,
+        /// The listeners that somebody besides the agent has.
+        open: Vec<Slot>,
+    },
     /// A process has found nothing queued any more on listeners that it was lent, and has closed
     /// them.
     Emptied {

@@ -33,6 +33,35 @@ impl Service {
         self.closing_soon(now);
     }
 
+    /// A process that was followed has ended, and others have listeners that only it is known to
+    /// hold: nothing changes for those until nobody has them.
+    pub(crate) fn outlived(&mut self, process: ProcessId, open: &[Slot], now: Moment) {
+        let listeners = self.listeners.iter();
+        let its = listeners.filter(|(_, listener)| listener.holders.contains_key(&process));
+        let (kept, gone): (Vec<_>, Vec<_>) = its
+            .map(|(slot, listener)| (*slot, listener.holders.len()))
+            .partition(|(slot, holders)| *holders == 1 && open.contains(slot));
+        let Some(generation) = self.processes.get(&process).map(|p| p.generation) else {
+            return;
+        };
+        if kept.is_empty() {
+            self.leave(process, Departure::Died, now);
+            return;
+        }
+        for (slot, _) in gone {
+            if let Some(listener) = self.listeners.get_mut(&slot) {
+                listener.holders.remove(&process);
+                if listener.holders.is_empty() {
+                    listener.left = Some(Departure::Died);
+                }
+                self.note(slot);
+            }
+        }
+        let listeners = kept.len();
+        self.record(generation, Happened::Outlived { listeners });
+        self.closing_soon(now);
+    }
+
     /// Nobody has these listeners any more but the agent, although processes that held them live.
     pub(crate) fn abandoned(&mut self, slots: &[Slot], brought: u64, now: Moment) {
         // Somebody has come with listeners since, maybe with these.

@@ -104,6 +104,7 @@ impl Service {
             Input::Join(join) => self.join(join, now),
             Input::Ready { by } => self.ready(by),
             Input::Left { process, how } => self.leave(process, how, now),
+            Input::Outlived { process, open } => self.outlived(process, &open, now),
             Input::Emptied { process, listeners } => self.emptied(process, &listeners, now),
             Input::Serves { process, clients } => self.serves(process, clients),
             Input::Flip(request) => self.flip_for(request, now),

@@ -96,6 +96,11 @@ pub enum Happened {
     Closed,
     /// A process has ended.
     Died,
+    /// A process has ended, and others accept from listeners that they share with it.
+    Outlived {
+        /// How many.
+        listeners: usize,
+    },
     /// Its processes have closed listeners without saying so.
     Abandoned {
         /// How many.

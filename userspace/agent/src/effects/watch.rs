@@ -7,7 +7,7 @@ use std::{
 };
 
 use synflip_abi::Looked;
-use synflip_plan::Input;
+use synflip_plan::{Input, ProcessId};
 use synflip_types::{EndpointId, Slot};
 
 use super::Executor;
@@ -150,6 +150,26 @@ impl Executor {
             let brought = *brought;
             self.report(Input::Abandoned { slots, brought });
         }
+    }
+
+    /// Tells that a process which was followed has ended, and who has its listeners. Its children
+    /// have what they have inherited.
+    pub(super) fn report_end(&mut self, process: ProcessId) {
+        let slots: Vec<Slot> = self.custody.keys().copied().collect();
+        let found = match self.try_look(&slots) {
+            Ok(found) => found.unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(service = %self.service, "{}", chain(&error));
+                Vec::new()
+            }
+        };
+        let listening = found.iter().filter(|(_, its)| its.listens && its.files > 0);
+        let all: Vec<(Slot, u32)> = listening.map(|(slot, its)| (*slot, its.files)).collect();
+        let open = all
+            .into_iter()
+            .filter(|(slot, files)| !self.is_alone(*slot, *files));
+        let open = open.map(|(slot, _)| slot).collect();
+        self.report(Input::Outlived { process, open });
     }
 
     /// Whether nobody has a listener but the agent, and systemd for it. The count is that of the

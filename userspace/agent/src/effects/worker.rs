@@ -37,6 +37,8 @@ pub(crate) enum Task {
         identity: Process,
         pidfd: OwnedFd,
     },
+    /// A process that was followed has ended: whether others have its listeners is to be seen.
+    Ended(ProcessId),
     /// The service is taken up: nothing more is fetched from processes that an earlier agent knew.
     TakenUp,
     /// What the machine wants.

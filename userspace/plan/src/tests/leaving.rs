@@ -230,3 +230,45 @@ fn a_program_that_is_gone_is_put_back_and_what_came_past_it_is_looked_for() {
         ]
     );
 }
+
+fn outlived(process: crate::ProcessId, open: &[u32]) -> Input {
+    let open = open.iter().copied().map(Slot).collect();
+    Input::Outlived { process, open }
+}
+
+#[test]
+fn what_the_children_of_a_dead_process_accept_from_stays_in_the_table() {
+    // Hazard A21: a master that was adopted is killed, and its workers accept.
+    let mut scene = Scene::new();
+    scene.run(adopt(A, "v1", &[(WEB, 10), (WEB, 11)]));
+    let both = scene.service.table().cloned();
+    assert_eq!(
+        scene.on(outlived(A, &[0, 1])),
+        [record(1, Happened::Outlived { listeners: 2 })]
+    );
+    // They end one after the other.
+    let effects = scene.run(abandoned(&[0], 2));
+    assert!(effects.contains(&record(1, ONE_CLOSED)), "{effects:?}");
+    assert_ne!(scene.service.table().cloned(), both);
+    let effects = scene.run(abandoned(&[0, 1], 2));
+    assert_eq!(effects.last(), Some(&Effect::End), "{effects:?}");
+}
+
+#[test]
+fn a_dead_process_whose_listeners_nobody_shares_is_gone() {
+    let mut scene = Scene::new();
+    scene.run(adopt(A, "v1", &[(WEB, 10)]));
+    let effects = scene.on(outlived(A, &[]));
+    assert!(effects.contains(&record(1, Happened::Died)), "{effects:?}");
+}
+
+#[test]
+fn of_a_dead_process_only_what_others_have_is_kept() {
+    let mut scene = Scene::new();
+    scene.run(adopt(A, "v1", &[(WEB, 10), (WEB, 11)]));
+    let effects = scene.run(outlived(A, &[0]));
+    assert!(
+        effects.contains(&publish(&table(1, 1, &[&[0]]), &[(0, 10)])),
+        "{effects:?}"
+    );
+}
