@@ -180,9 +180,12 @@ impl Executor {
             // systemd has the other, if it has kept what it was given: it does not say.
             2 if self.watch.stored.contains(&slot) => {
                 let inode = self.custody.get(&slot).map(|listener| listener.inode);
+                // In another PID namespace nobody can be looked at.
+                let visible = self.processes.values().all(|process| process.is_here());
                 // What nobody had nobody has: the count would be another.
                 let is_alone = self.watch.reported.0.contains(&slot)
-                    || inode.is_some_and(|inode| !process::others_may_have_socket(inode));
+                    || visible
+                        && inode.is_some_and(|inode| !process::others_may_have_socket(inode));
                 if !is_alone {
                     self.watch.stored.remove(&slot);
                 }
