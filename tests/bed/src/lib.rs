@@ -59,5 +59,7 @@ pub use network::{Line, Network};
 pub use note::note;
 pub use priority::{first, on_processor};
 pub use seed::with_seed;
-pub use sys::{attach_classic_program, defer_accept, detach_program, set_defer_accept};
+pub use sys::{
+    attach_classic_program, close_inherited, defer_accept, detach_program, set_defer_accept,
+};
 pub use tun::Tun;

@@ -17,6 +17,21 @@ use rustix::{
     thread::UnshareFlags,
 };
 
+/// Closes whatever this process has inherited from a descriptor's number on (`close_range`, 5.9).
+/// To be called first, while nothing of its own is open.
+///
+/// # Errors
+///
+/// Those of `close_range(2)`.
+pub fn close_inherited(first: u32) -> io::Result<()> {
+    // SAFETY: it has no memory of ours to touch; that nothing here owns such a descriptor yet is
+    // what the caller promises.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Words of a file that every process which maps it reads and writes in place.
 #[derive(Debug)]
 pub(crate) struct SharedWords {

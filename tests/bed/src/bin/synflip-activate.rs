@@ -12,11 +12,14 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::io::{FdFlags, fcntl_setfd};
+use synflip_bed::close_inherited;
 
 /// The first one that is passed (`SD_LISTEN_FDS_START`).
 const FIRST: i32 = 3;
 
 fn main() -> Result<()> {
+    // A shell may have left descriptors open that are in the way.
+    close_inherited(FIRST.unsigned_abs()).context("close what is inherited")?;
     let mut buffer = [0; 64];
     let received =
         synflip_wire::receive(io::stdin(), &mut buffer).context("receive the descriptors")?;
