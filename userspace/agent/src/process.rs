@@ -1,6 +1,6 @@
 //! Whether a process that an earlier agent knew is still there.
 
-use std::{fs, io, os::unix::fs::MetadataExt as _};
+use std::{collections::BTreeSet, fs, io, os::unix::fs::MetadataExt as _};
 
 /// A process, so that no other one with its number is taken for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,25 +59,32 @@ impl Process {
     }
 }
 
-/// Whether any process but this one and the service manager has a descriptor of the socket with
-/// this inode, or cannot be looked at. The manager is process 1 or, if it is a user's, this one's
-/// parent.
-pub(crate) fn others_may_have_socket(inode: u64) -> bool {
-    let wanted = format!("socket:[{inode}]");
-    let Ok(all) = fs::read_dir("/proc") else {
-        return true;
-    };
-    let numbers = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+/// Those of some sockets, by their inodes, of which any process but this one and the service manager
+/// has a descriptor; none if some process cannot be looked at. The manager is process 1 or, if it is
+/// a user's, this one's parent.
+pub(crate) fn sockets_of_others(inodes: &BTreeSet<u64>) -> Option<BTreeSet<u64>> {
     let ours = [1, std::process::id(), std::os::unix::process::parent_id()];
-    let mut others = numbers.filter(|pid: &u32| !ours.contains(pid));
-    others.any(|pid| match fs::read_dir(format!("/proc/{pid}/fd")) {
-        Ok(mut all) => all.any(|fd| {
-            let link = fd.and_then(|fd| fs::read_link(fd.path()));
-            link.is_ok_and(|link| link.as_os_str() == wanted.as_str())
-        }),
-        // It has ended.
-        Err(error) => error.kind() != io::ErrorKind::NotFound,
-    })
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir("/proc").ok()? {
+        let name = entry.ok()?.file_name();
+        let pid = name.to_str().and_then(|name| name.parse().ok());
+        let Some(pid) = pid.filter(|pid: &u32| !ours.contains(pid)) else {
+            continue;
+        };
+        let all = match fs::read_dir(format!("/proc/{pid}/fd")) {
+            Ok(all) => all,
+            // It has ended.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(_) => return None,
+        };
+        let links = all.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        let sockets = links.filter_map(|link| {
+            let inode = link.to_str()?.strip_prefix("socket:[")?;
+            inode.strip_suffix(']')?.parse().ok()
+        });
+        found.extend(sockets.filter(|inode| inodes.contains(inode)));
+    }
+    Some(found)
 }
 
 /// The PID namespace of this process.
@@ -141,18 +148,19 @@ mod tests {
     fn a_socket_may_be_somebody_elses() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let inode = rustix::fs::fstat(&socket).unwrap().st_ino;
+        let others = || sockets_of_others(&[inode].into());
         // Where some process cannot be looked at, nobody can say.
-        if others_may_have_socket(inode) {
+        if others().is_none() {
             return;
         }
         let mut child = Command::new("cat");
         let inherited = std::os::fd::OwnedFd::from(socket.try_clone().unwrap());
         let child = child.stdin(Stdio::piped()).stdout(inherited).spawn();
         let mut child = child.unwrap();
-        assert!(others_may_have_socket(inode));
+        assert_eq!(others(), Some([inode].into()));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(!others_may_have_socket(inode));
+        assert_eq!(others(), Some([].into()));
     }
 
     #[test]

@@ -136,14 +136,7 @@ impl Executor {
     }
 
     fn report_alone(&mut self, found: &[(Slot, Looked)]) {
-        let listening = found.iter().filter(|(_, looked)| looked.listens);
-        let listening: Vec<(Slot, u32)> = listening
-            .map(|(slot, looked)| (*slot, looked.files))
-            .collect();
-        let alone = listening
-            .into_iter()
-            .filter(|(slot, files)| self.is_alone(*slot, *files));
-        let alone: BTreeSet<Slot> = alone.map(|(slot, _)| slot).collect();
+        let alone = self.alone(found);
         if self.watch.is_news(alone) {
             let (slots, brought) = &self.watch.reported;
             let slots = slots.iter().copied().collect();
@@ -152,47 +145,70 @@ impl Executor {
         }
     }
 
-    /// Tells that a process which was followed has ended, and who has its listeners. Its children
-    /// have what they have inherited.
+    /// Tells that a process which was followed has ended, and which of its listeners others have:
+    /// its children have what they have inherited.
     pub(super) fn report_end(&mut self, process: ProcessId) {
-        let slots: Vec<Slot> = self.custody.keys().copied().collect();
-        let found = match self.try_look(&slots) {
+        let ended = self.processes.get(&process).map(|ended| ended.pid);
+        // If only it is known to hold a listener, it is noted.
+        let noted = self
+            .notes
+            .iter()
+            .filter(|(_, note)| Some(note.pid) == ended);
+        let its: Vec<Slot> = noted
+            .map(|(slot, _)| *slot)
+            .filter(|slot| self.custody.contains_key(slot))
+            .collect();
+        let found = match self.try_look(&its) {
             Ok(found) => found.unwrap_or_default(),
             Err(error) => {
                 tracing::warn!(service = %self.service, "{}", chain(&error));
                 Vec::new()
             }
         };
-        let listening = found.iter().filter(|(_, its)| its.listens && its.files > 0);
-        let all: Vec<(Slot, u32)> = listening.map(|(slot, its)| (*slot, its.files)).collect();
-        let open = all
-            .into_iter()
-            .filter(|(slot, files)| !self.is_alone(*slot, *files));
-        let open = open.map(|(slot, _)| slot).collect();
+        let alone = self.alone(&found);
+        let open = found
+            .iter()
+            .filter(|(slot, looked)| looked.listens && looked.files > 0 && !alone.contains(slot));
+        let open = open.map(|(slot, _)| *slot).collect();
         self.report(Input::Outlived { process, open });
     }
 
-    /// Whether nobody has a listener but the agent, and systemd for it. The count is that of the
-    /// references on its file: each descriptor is one, in whichever process.
-    fn is_alone(&mut self, slot: Slot, files: u32) -> bool {
-        match files {
-            1 => true,
-            // systemd has the other, if it has kept what it was given: it does not say.
-            2 if self.watch.stored.contains(&slot) => {
-                let inode = self.custody.get(&slot).map(|listener| listener.inode);
-                // In another PID namespace nobody can be looked at.
-                let visible = self.processes.values().all(|process| process.is_here());
-                // What nobody had nobody has: the count would be another.
-                let is_alone = self.watch.reported.0.contains(&slot)
-                    || visible
-                        && inode.is_some_and(|inode| !process::others_may_have_socket(inode));
-                if !is_alone {
-                    self.watch.stored.remove(&slot);
+    /// The listeners that nobody has but the agent, and systemd for it. The count is that of the
+    /// references on a listener's file: each descriptor is one, in whichever process.
+    fn alone(&mut self, found: &[(Slot, Looked)]) -> BTreeSet<Slot> {
+        let (mut alone, mut unsure) = (BTreeSet::new(), BTreeMap::new());
+        for (slot, looked) in found.iter().filter(|(_, looked)| looked.listens) {
+            match looked.files {
+                1 => drop(alone.insert(*slot)),
+                // systemd has the other, if it has kept what it was given: it does not say.
+                2 if self.watch.stored.contains(slot) => {
+                    // What nobody had nobody has: the count would be another.
+                    if self.watch.reported.0.contains(slot) {
+                        alone.insert(*slot);
+                    } else if let Some(listener) = self.custody.get(slot) {
+                        unsure.insert(listener.inode, *slot);
+                    }
                 }
-                is_alone
+                _ => {}
             }
-            _ => false,
         }
+        if unsure.is_empty() {
+            return alone;
+        }
+        // In another PID namespace nobody can be looked at.
+        let visible = self.processes.values().all(|process| process.is_here());
+        let inodes: BTreeSet<u64> = unsure.keys().copied().collect();
+        let held = visible
+            .then(|| process::sockets_of_others(&inodes))
+            .flatten();
+        for (inode, slot) in unsure {
+            if held.as_ref().is_some_and(|held| !held.contains(&inode)) {
+                alone.insert(slot);
+            } else {
+                self.watch.stored.remove(&slot);
+            }
+        }
+        alone
     }
 
     /// Whether this agent's program was seen on a group before, and is not there now.
