@@ -33,12 +33,13 @@ fn one_port_of_the_own_address_reaches_the_slot_that_is_asked() -> Result<()> {
         let ours = bench.reserve(address.ip())?;
         bench.steering.ask(0, new, ours.port)?;
         ensure!(ours.connect(&bench, address)? == new, "not with a table");
-        // Other ports follow the table, and none of it is lost to the counters.
+        // Other ports follow the table, and none of it is lost to the counters: a SYN that is sent
+        // again is one more.
         ensure!(bench.connect(address, 20)?.keys().eq(&[working]), "others");
         let given = bench.given(&[working, new])?;
         let outcomes = bench.outcomes(0)?;
         ensure!(
-            given.0 == 22 && outcomes.selected == 22,
+            given.0 >= 22 && outcomes.selected == given.0,
             "{given:?}, {outcomes:?}"
         );
 
