@@ -35,6 +35,8 @@ pub(super) struct Watch {
     reported: (BTreeSet<Slot>, u64),
     /// The listeners of which systemd has been given a descriptor too.
     stored: BTreeSet<Slot>,
+    /// The numbers of this agent's programs, as far as they have been asked for.
+    programs: BTreeMap<EndpointId, u32>,
     /// The endpoints on whose groups this agent's program has been seen.
     steered: BTreeSet<EndpointId>,
 }
@@ -47,6 +49,7 @@ impl Watch {
 
     /// The program has been attached to the groups of these endpoints.
     pub(super) fn attached(&mut self, mut endpoints: impl Iterator<Item = EndpointId>) {
+        self.programs.clear();
         self.attached |= endpoints.any(|endpoint| !self.steered.contains(&endpoint));
     }
 
@@ -216,7 +219,9 @@ impl Executor {
         let Some((steering, _)) = &self.kernel else {
             return false;
         };
-        let mut own: BTreeMap<EndpointId, Option<u32>> = BTreeMap::new();
+        let Watch {
+            programs, steered, ..
+        } = &mut self.watch;
         let mut lost = false;
         for (slot, looked) in found {
             let Some(endpoint) = self.notes.get(slot).map(|note| EndpointId(note.endpoint)) else {
@@ -226,14 +231,16 @@ impl Executor {
             if !looked.listens || looked.members == 0 || self.unfilled.contains(slot) {
                 continue;
             }
-            let own = own
-                .entry(endpoint)
-                .or_insert_with(|| steering.program_id(endpoint.0));
-            match *own {
-                Some(own) if looked.program == own => drop(self.watch.steered.insert(endpoint)),
+            let known = programs.get(&endpoint).copied();
+            let Some(own) = known.or_else(|| steering.program_id(endpoint.0)) else {
+                continue;
+            };
+            programs.insert(endpoint, own);
+            if looked.program == own {
+                steered.insert(endpoint);
+            } else {
                 // Of a kernel that does not show programs, it has never been seen.
-                Some(_) => lost |= self.watch.steered.contains(&endpoint),
-                None => {}
+                lost |= steered.contains(&endpoint);
             }
         }
         lost
