@@ -208,6 +208,8 @@ impl Executor {
                 reply,
             } => {
                 self.reach(Point::Before(kind));
+                // What this answer refuses takes no connections any more when it is read.
+                self.incoming.clear();
                 let fds = Foreign::default();
                 self.send(&to, Outgoing { id, reply, fds });
             }

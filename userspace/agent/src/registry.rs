@@ -30,6 +30,7 @@ use crate::{
     limits,
     peers::{Outbox, Outgoing, Peer, Peers},
     relay::Relay,
+    requests::Refused,
     service::Service,
     watchdog::Watchdog,
 };
@@ -222,14 +223,30 @@ impl Registry {
                     return Ok(());
                 }
                 self.setting.faults.reach(Point::ListenersTaken);
-                let registered = match result {
-                    Ok(inspected) => self.register(by, register, inspected)?,
-                    Err(refusal) => Err(refusal),
+                let refusal = match result {
+                    Ok(inspected) => match self.register(by, register.clone(), inspected)? {
+                        Ok(()) => return Ok(()),
+                        Err(Refused { refusal, listeners }) => {
+                            // Once it is told so, none of them takes connections any more.
+                            let messages = self.setting.messages.clone();
+                            let result = Err(refusal);
+                            tokio::spawn(async move {
+                                listeners.close().await;
+                                let refused = Message::Inspected {
+                                    by,
+                                    register,
+                                    result,
+                                    turn,
+                                };
+                                drop(messages.send(refused).await);
+                            });
+                            return Ok(());
+                        }
+                    },
+                    Err(refusal) => refusal,
                 };
-                if let Err(refusal) = registered {
-                    tracing::debug!(code = ?refusal.code, "refused: {refusal}");
-                    self.peers.answer(by, Reply::Refused(refusal));
-                }
+                tracing::debug!(code = ?refusal.code, "refused: {refusal}");
+                self.peers.answer(by, Reply::Refused(refusal));
                 drop(turn);
             }
             Message::Gone { peer } => {

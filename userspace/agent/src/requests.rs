@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     AgentError,
+    custody::Custody,
     effects::{Executor, Task, Worker},
     error::not_admitted,
     follow,
@@ -18,6 +19,12 @@ use crate::{
     registry::{Message, Registry},
     service::Service,
 };
+
+/// A registration that is not admitted, and what has come with it.
+pub(crate) struct Refused {
+    pub(crate) refusal: Refusal,
+    pub(crate) listeners: Foreign<Vec<Custody>>,
+}
 
 impl Registry {
     /// Takes up a request: `Ok(Ok)` if what is to be answered is, or will be.
@@ -144,7 +151,7 @@ impl Registry {
         by: Asker,
         register: Register,
         inspected: Inspected,
-    ) -> Result<Result<(), Refusal>, AgentError> {
+    ) -> Result<Result<(), Refused>, AgentError> {
         let Register {
             service: name,
             generation,
@@ -172,7 +179,8 @@ impl Registry {
         {
             let joined = joined.as_ref().map_or("a generation", Name::as_str);
             let text = format!("this connection serves {joined} of {service}; open another one");
-            return Ok(Err(Refusal::new(ErrorCode::BadMessage, text)));
+            let refusal = Refusal::new(ErrorCode::BadMessage, text);
+            return Ok(Err(Refused { refusal, listeners }));
         }
         let generation = member_of.and_then(|(_, joined)| joined).or(generation);
         let groups: Vec<(Group, Cookie)> = listeners
@@ -180,12 +188,13 @@ impl Registry {
             .map(|listener| (listener.group.clone(), listener.cookie))
             .collect();
         if let Err(error) = self.host.admit(&name, uid, &groups) {
-            return Ok(Err(not_admitted(&error)));
+            let refusal = not_admitted(&error);
+            return Ok(Err(Refused { refusal, listeners }));
         }
         if !self.services.contains_key(&name)
             && let Err(refusal) = self.found(&name, uid)
         {
-            return Ok(Err(refusal));
+            return Ok(Err(Refused { refusal, listeners }));
         }
         let keys = groups
             .iter()
