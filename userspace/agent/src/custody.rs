@@ -12,12 +12,12 @@ use rustix::{
     io::Errno,
     net::{SocketFlags, accept_with},
 };
-use socket2::{Domain, Protocol, SockRef, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use synflip_plan::Group;
 use synflip_types::{Cookie, Endpoint};
 use synflip_wire::{ErrorCode, Refusal};
 
-use crate::{foreign::Foreign, sys};
+use crate::{foreign::Foreign, netns, sys};
 
 /// A listener in custody.
 #[derive(Debug)]
@@ -159,7 +159,7 @@ impl Custody {
 
     /// A duplicate for a process that is to accept what is queued on it.
     ///
-    /// Only of a listener that no process serves: see [`Self::set_nonblocking`].
+    /// Only of a listener that no process serves, or that is in non-blocking mode: see [`Self::set_nonblocking`].
     pub(crate) fn lend(&self) -> std::io::Result<OwnedFd> {
         self.set_nonblocking()?;
         self.fd.try_clone()
@@ -167,7 +167,7 @@ impl Custody {
 
     /// Takes a connection off its queue; none if the queue is empty. Never blocks.
     ///
-    /// Only of a listener that no process serves: see [`Self::set_nonblocking`].
+    /// Only of a listener that no process serves, or that is in non-blocking mode: see [`Self::set_nonblocking`].
     pub(crate) fn accept(&self) -> std::io::Result<Option<OwnedFd>> {
         self.set_nonblocking()?;
         match accept_with(&self.fd, SocketFlags::CLOEXEC) {
@@ -186,6 +186,21 @@ impl Custody {
             fcntl_setfl(&self.fd, flags | OFlags::NONBLOCK)?;
         }
         Ok(())
+    }
+
+    /// Whether it is in blocking mode: see [`Self::set_nonblocking`].
+    pub(crate) fn blocks(&self) -> std::io::Result<bool> {
+        Ok(!fcntl_getfl(&self.fd)?.contains(OFlags::NONBLOCK))
+    }
+
+    /// An unconnected socket that can be connected to its address: of its IP version, and in its
+    /// network namespace.
+    pub(crate) fn client(&self) -> std::io::Result<Socket> {
+        let namespace = sys::socket_netns(self.as_fd())?;
+        let domain = Domain::for_address(self.address);
+        netns::within(namespace.as_fd(), || {
+            Socket::new(domain, Type::STREAM, Some(Protocol::TCP))
+        })
     }
 
     /// The accept queue's length by another way than the table's.

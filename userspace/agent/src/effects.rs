@@ -3,12 +3,13 @@
 //!
 //! It does one thing after the other, in the machine's order. Each kind of effect has one place:
 //! [`slots`] (fill, keep, fetch, note, clear, close), [`publish`] (attach, barrier, publish),
-//! [`read`] (read), [`options`] (prepare), [`fdstore`] (store), [`tell`] (lend, and what peers are
+//! [`read`] (read), [`options`] (prepare), [`probe`] (probe), [`fdstore`] (store), [`tell`] (lend, and what peers are
 //! told, made ready by `service`) and [`relay`]. What the machine cannot ask for, because nobody
 //! reports it, [`watch`] notices.
 
 mod look;
 mod options;
+mod probe;
 mod publish;
 mod read;
 mod slots;
@@ -256,6 +257,7 @@ impl Executor {
                     self.watch.stored(slot);
                 }
             }
+            Effect::Probe { slot } => self.probe(slot),
             Effect::Relay { slot } => {
                 if let Some(listener) = self.custody.get(&slot) {
                     let connections = self.relay.take_queue(&self.service, listener);

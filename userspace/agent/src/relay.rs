@@ -25,13 +25,12 @@ use std::{
     time::Instant,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
 use synflip_plan::{Pace, Retry};
 use synflip_relay::{Counts, Line, Order};
 use synflip_wire::Name;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::{custody::Custody, foreign::Foreign, netns, service::moment, sys};
+use crate::{custody::Custody, foreign::Foreign, service::moment};
 
 /// Services that a process may tell of: more than it counts, and than there are at one time.
 const SERVICES: usize = 4096;
@@ -158,7 +157,7 @@ impl Relay {
                 break;
             };
             // First, so that a connection which cannot be relayed is not accepted.
-            let to_server = socket_to_server(listener)?;
+            let to_server = listener.client()?.into();
             let Some(connection) = listener.accept()? else {
                 break;
             };
@@ -245,17 +244,6 @@ impl Drop for Place<'_> {
             self.sent.fetch_sub(1, Ordering::Relaxed);
         }
     }
-}
-
-/// An unconnected socket that can be connected to the listener's address: of its IP version, and in
-/// its network namespace.
-fn socket_to_server(listener: &Custody) -> io::Result<OwnedFd> {
-    let namespace = sys::socket_netns(listener.as_fd())?;
-    let domain = Domain::for_address(listener.address);
-    let socket = netns::within(namespace.as_fd(), || {
-        Socket::new(domain, Type::STREAM, Some(Protocol::TCP))
-    })?;
-    Ok(socket.into())
 }
 
 fn sum(a: Counts, b: Counts) -> Counts {

@@ -81,6 +81,14 @@ fn text(what: &Happened) -> String {
         Happened::Abandoned { listeners } => {
             format!("its processes have closed {listeners} listeners without saying so")
         }
+        Happened::Stuck { endpoint } => format!(
+            "nobody accepts from a listener at {}: what is queued there goes to its siblings",
+            endpoint.address()
+        ),
+        Happened::AcceptsAgain { endpoint } => {
+            format!("the listener at {} is accepted from again", endpoint.address())
+        }
+        Happened::Strangers { .. } => "somebody who is not registered listens there too".into(),
         Happened::Working { epoch } => format!("working since epoch {epoch}"),
         Happened::Lacks { endpoint } => format!(
             "has nobody at {}: connections go where they went before",

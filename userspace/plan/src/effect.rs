@@ -103,6 +103,13 @@ pub enum Effect {
         /// Who is to accept.
         to: ProcessId,
     },
+    /// Connect to a listener that nobody accepts from, from the address that it has itself, and
+    /// close the connection: it is in the accept queue until its process accepts again. No table
+    /// decides about it (`ebpf/src/asked.rs`). Reports [`crate::Input::NotProbed`] if that fails.
+    Probe {
+        /// The slot.
+        slot: Slot,
+    },
     /// Accept what is queued on a listener that nobody serves, and carry the bytes to the working
     /// generation, whose processes cannot be lent anything.
     Relay {
@@ -198,6 +205,7 @@ kinds! {
     Prepare = "prepare",
     Store = "store",
     Lend = "lend",
+    Probe = "probe",
     Relay = "relay",
     Clear = "clear",
     Close = "close",

@@ -134,6 +134,8 @@ impl Service {
         }
         self.supersede(to);
         let slots = self.slots_of(to);
+        // What nobody accepted from while it drained may be accepted from now.
+        self.unstick(&slots);
         slots.iter().for_each(|slot| self.note(*slot));
         self.prepare(&slots);
         self.record(to, Happened::Working { epoch });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use synflip_types::{Cookie, EndpointId, GenerationId, Name};
 
-use crate::{Departure, Moment, NoteState, ProcessId};
+use crate::{Moment, NoteState, ProcessId, Stuck};
 
 /// What a generation is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,16 +50,15 @@ pub struct Listener {
     pub generation: GenerationId,
     /// The processes that accept from it, and whether each has said that it is ready.
     pub holders: BTreeMap<ProcessId, Ready>,
-    /// How the last of them left; none while there is one.
-    pub left: Option<Departure>,
     /// Whether the agent has a duplicate.
     pub custody: bool,
     /// What it is for.
     pub role: Role,
     /// Whether it does not listen any more: it was shut down, whoever has it.
     pub stopped: bool,
-    /// Whether nobody accepts from it although a process that holds it lives.
-    pub stuck: bool,
+    /// Whether nobody accepts from it although a process that holds it lives, and what is known
+    /// of that.
+    pub stuck: Option<Stuck>,
     /// Whether it is closed whatever is pending on it.
     pub forced: bool,
     /// Who has been lent it, and has not given it back.

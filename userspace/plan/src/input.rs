@@ -119,15 +119,30 @@ pub enum Input {
     },
     /// The program was seen to be off a group, or another one in its place.
     ProgramGone,
-    /// Whether nobody accepts from a listener although its process lives.
-    Stuck {
+    /// The same connections have headed these listeners' accept queues for a second. It is said
+    /// each second while it lasts.
+    Waiting(Vec<Waiting>),
+    /// A listener could not be given a connection.
+    NotProbed {
         /// The slot.
         slot: Slot,
-        /// Whether it is so.
-        stuck: bool,
     },
     /// Time has passed.
     Time,
+}
+
+/// A listener with a connection in its queue that nobody accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Waiting {
+    /// The slot.
+    pub slot: Slot,
+    /// How many connections are in the queue.
+    pub queued: u32,
+    /// Whether another listener of its endpoint has been accepted from meanwhile.
+    pub beside: bool,
+    /// Whether it is in non-blocking mode: a process that accepts by calls that wait would see them
+    /// fail if somebody who is lent its listener had to change that.
+    pub lendable: bool,
 }
 
 /// A process that joins.

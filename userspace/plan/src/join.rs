@@ -158,11 +158,10 @@ impl Service {
                 cookie,
                 generation,
                 holders: BTreeMap::from([(by.process, false)]),
-                left: None,
                 custody: false,
                 role: Role::Joining,
                 stopped: false,
-                stuck: false,
+                stuck: None,
                 forced: false,
                 lent: BTreeSet::new(),
             };
@@ -281,7 +280,7 @@ impl Service {
         let is_new = !listener.holders.contains_key(&process);
         let known = listener.holders.entry(process).or_insert(false);
         *known |= ready;
-        (listener.left, listener.custody) = (None, true);
+        (listener.custody, listener.stuck) = (true, None);
         let cookie = listener.cookie;
         self.brought += 1;
         self.put(Effect::Keep { slot, cookie });

@@ -4,8 +4,8 @@
 use synflip_types::{EndpointId, Epoch, GenerationId, Slot};
 
 use crate::{
-    Answer, Asker, Departure, Effect, Event, Happened, Link, Moment, NoteState, Phase, PlanError,
-    ProcessId, Role, Service, join::Joining, time::Retry,
+    Answer, Asker, Effect, Event, Happened, Link, Moment, NoteState, Phase, PlanError, ProcessId,
+    Role, Service, join::Joining, time::Retry,
 };
 
 impl Service {
@@ -77,9 +77,6 @@ impl Service {
             if let Some(listener) = self.listeners.get_mut(slot)
                 && listener.holders.remove(&process).is_some()
             {
-                if listener.holders.is_empty() {
-                    listener.left = Some(Departure::Died);
-                }
                 self.note(*slot);
             }
         }
@@ -100,8 +97,7 @@ impl Service {
     /// closed.
     fn let_go_in_order(&mut self, slot: Slot) {
         if let Some(listener) = self.listeners.get_mut(&slot) {
-            // Nobody is waited for.
-            (listener.left, listener.custody) = (Some(Departure::Closed), true);
+            listener.custody = true;
             self.keep_as_tombstone(slot);
             self.relieved = true;
         }

@@ -19,9 +19,6 @@ impl Service {
         for (slot, listener) in &mut self.listeners {
             if listener.holders.remove(&process).is_some() {
                 changed.push(*slot);
-                if listener.holders.is_empty() {
-                    listener.left = Some(how);
-                }
             }
         }
         changed.into_iter().for_each(|slot| self.note(slot));
@@ -51,9 +48,6 @@ impl Service {
         for (slot, _) in gone {
             if let Some(listener) = self.listeners.get_mut(&slot) {
                 listener.holders.remove(&process);
-                if listener.holders.is_empty() {
-                    listener.left = Some(Departure::Died);
-                }
                 self.note(slot);
             }
         }
@@ -76,7 +70,6 @@ impl Service {
                 && listener.is_held()
             {
                 listener.holders.clear();
-                listener.left = Some(Departure::Closed);
                 *news.entry(listener.generation).or_default() += 1;
                 self.note(*slot);
             }
@@ -97,7 +90,6 @@ impl Service {
             && !listener.stopped
         {
             listener.stopped = true;
-            listener.left.get_or_insert(Departure::Died);
             listener.holders.clear();
             let in_custody = listener.custody;
             self.forget_processes();
@@ -119,9 +111,10 @@ impl Service {
 
     /// Holds the listeners of endpoints that nobody accepts at, until the hold is over.
     ///
-    /// Held, they take connections for whoever comes next. It ends at once where the last process
-    /// at each of an endpoint's listeners has closed them on purpose, and where somebody who is
-    /// not registered would take the connections that wait here for nobody.
+    /// Held, they take connections for whoever comes next, however the last process has ended: a
+    /// supervisor's restart begins with SIGTERM. It ends at once where nobody is expected, since all
+    /// that were there had been told to close, and where somebody who is not registered would take
+    /// the connections that wait here for nobody.
     pub(crate) fn hold(&mut self, now: Moment) {
         let endpoints: Vec<EndpointId> = self.places.keys().copied().collect();
         for endpoint in endpoints {
@@ -142,10 +135,10 @@ impl Service {
             };
             let mut others = its.iter().copied().filter(|listener| !is_over(listener));
             let held = others.any(Listener::is_anybodys);
-            let on_purpose = its
+            let expected = !its
                 .iter()
                 .filter(|listener| !listener.is_held())
-                .all(|listener| listener.left == Some(Departure::Closed) || is_over(listener));
+                .all(is_over);
             let none = its.is_empty();
             let changing = self.change.is_some();
             let hold = self.rules.hold;
@@ -159,7 +152,7 @@ impl Service {
             }
             let first = place.unserved_since.is_none();
             let since = *place.unserved_since.get_or_insert(now);
-            let over = on_purpose || place.strangers || now - since >= hold;
+            let over = !expected || place.strangers || now - since >= hold;
             let give_up = over && !changing && !place.given_up;
             if give_up {
                 place.given_up = true;
@@ -173,6 +166,20 @@ impl Service {
                 self.note_endpoint(Happened::Held { endpoint });
             }
         }
+    }
+
+    /// Listeners that are nobody's have come into an endpoint's reuseport group, or have gone.
+    pub(crate) fn strangers(&mut self, endpoint: EndpointId, present: bool, now: Moment) {
+        let Some(place) = self.places.get_mut(&endpoint) else {
+            return;
+        };
+        let are_new = present && !place.strangers;
+        place.strangers = present;
+        if are_new {
+            self.note_endpoint(Happened::Strangers { endpoint });
+        }
+        // Whoever has come may have replaced it, or taken it away.
+        self.put_program_back(now);
     }
 
     fn note_endpoint(&mut self, what: Happened) {

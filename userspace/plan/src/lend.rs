@@ -8,17 +8,18 @@ use crate::{Effect, Link, Moment, ProcessId, Reading, Service};
 
 impl Service {
     /// The processes that connections to a listener's address go to, ready and not absent.
+    ///
+    /// Not by the listener itself, and not by one that nobody accepts from.
     fn accepting_beside(&self, slot: Slot, link: impl Fn(Link) -> bool) -> Vec<ProcessId> {
         let endpoint = self.listeners.get(&slot).map(|listener| listener.endpoint);
         let table = self.published.as_ref().zip(endpoint);
         let slots = table
             .map(|(table, endpoint)| table.slots(endpoint.0))
             .unwrap_or_default();
-        let listeners = slots
-            .iter()
-            .filter_map(|slot| self.listeners.get(&Slot(*slot)));
+        let others = slots.iter().filter(|other| **other != slot.0);
+        let listeners = others.filter_map(|slot| self.listeners.get(&Slot(*slot)));
         let holders = listeners
-            .filter(|l| l.accepts())
+            .filter(|l| l.accepts() && l.stuck.is_none())
             .flat_map(|listener| &listener.holders);
         let ready = holders.filter(|(_, ready)| **ready).map(|(id, _)| *id);
         let known = ready.filter(|id| self.processes.get(id).is_some_and(|p| link(p.link)));
@@ -31,7 +32,7 @@ impl Service {
         self.accepting_beside(slot, |link| link == Link::Connected)
     }
 
-    /// Whether somebody accepts connections to a listener's address.
+    /// Whether somebody accepts connections to a listener's address, from another listener.
     pub(crate) fn is_accepted_beside(&self, slot: Slot) -> bool {
         !self.accepting_beside(slot, |_| true).is_empty()
     }

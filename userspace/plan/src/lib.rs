@@ -40,7 +40,7 @@
 //! A listener is closed only when no process holds it, no table names it, nobody has been lent it
 //! and nothing is pending on it; and the first of each hash bucket not even then (`tcp` says
 //! why). Two things close it whatever is pending, and count what is lost: `retire --force`, and the
-//! end of the hold, which comes at once where the last server has closed on purpose, or where
+//! end of the hold, which comes at once where all that were there had been told to close, or where
 //! somebody who is not registered listens too.
 //!
 //! # Words
@@ -75,6 +75,7 @@ mod recover;
 mod retire;
 mod rules;
 mod service;
+mod stuck;
 mod succession;
 mod table;
 mod target;
@@ -91,12 +92,13 @@ pub use error::PlanError;
 pub use generation::{Generation, Link, Listener, Phase, Process, Ready, Role};
 pub use host::{Admission, Group, Host, HostError, Quotas};
 pub use input::{
-    Asker, Departure, FlipRequest, Input, Join, NotPublished, ProcessId, Reading, Target,
+    Asker, Departure, FlipRequest, Input, Join, NotPublished, ProcessId, Reading, Target, Waiting,
 };
 pub use notes::{Note, NoteState};
 pub use recover::Inherited;
 pub use rules::Rules;
 pub use service::{Place, Service};
+pub use stuck::Stuck;
 pub use table::Table;
 pub use tcp::Pending;
 pub use time::{Moment, Pace, Retry};

@@ -106,6 +106,12 @@ impl Service {
                 retry
             });
         }
+        let stuck = self.stuck_slots();
+        if stuck.is_empty() {
+            self.stuck = None;
+        } else {
+            self.stuck.get_or_insert_with(|| Retry::now(now));
+        }
         if self.looking.is_some() {
             return;
         }
@@ -118,7 +124,8 @@ impl Service {
             .map(|drain| (drain.generation, drain.check))
             .collect();
         let find_absent = self.absent.is_some_and(|retry| retry.is_due(now));
-        if !close && drains.is_empty() && !find_absent {
+        let see_stuck = self.stuck.is_some_and(|retry| retry.is_due(now));
+        if !close && drains.is_empty() && !find_absent && !see_stuck {
             return;
         }
         let mut slots: BTreeSet<Slot> = drains.keys().flat_map(|id| self.slots_of(*id)).collect();
@@ -139,6 +146,12 @@ impl Service {
             slots.extend(absent);
             if let Some(retry) = &mut self.absent {
                 retry.later(now, self.rules.absent);
+            }
+        }
+        if see_stuck {
+            slots.extend(stuck);
+            if let Some(retry) = &mut self.stuck {
+                retry.later(now, self.rules.stuck);
             }
         }
         if drains.values().any(|check| *check == Check::Attach) {
@@ -173,6 +186,7 @@ impl Service {
                 self.lose(*slot);
             }
         }
+        self.look_at_stuck(&by_slot);
         for (id, conclusive) in look.drains {
             self.drain_read(id, conclusive && !look.is_void, &by_slot, now);
         }

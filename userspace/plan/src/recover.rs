@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use synflip_types::{Epoch, GenerationId, Slot};
 
 use crate::{
-    Departure, Effect, Generation, Link, Listener, Moment, Note, NoteState, Phase, Process,
-    ProcessId, Role, Rules, Service, Table,
+    Effect, Generation, Link, Listener, Moment, Note, NoteState, Phase, Process, ProcessId, Role,
+    Rules, Service, Table,
     drain::{Check, Drain},
     service::Place,
 };
@@ -133,7 +133,6 @@ impl Service {
                 endpoint: note.endpoint,
                 cookie: note.cookie,
                 generation: note.generation,
-                left: holders.is_empty().then_some(Departure::Died),
                 holders,
                 custody: *kept,
                 role: if tombstone {
@@ -142,7 +141,7 @@ impl Service {
                     Role::Member
                 },
                 stopped: false,
-                stuck: false,
+                stuck: None,
                 forced: false,
                 lent: BTreeSet::new(),
             },
@@ -197,9 +196,7 @@ impl Service {
                 .values_mut()
                 .filter(|listener| listener.custody);
             for listener in in_custody {
-                if listener.holders.remove(&id).is_some() && listener.holders.is_empty() {
-                    listener.left = Some(Departure::Died);
-                }
+                listener.holders.remove(&id);
             }
             self.forget_processes();
             self.closing_soon(now);

@@ -28,6 +28,8 @@ pub struct Rules {
     pub publish: Pace,
     /// Between two looks at listeners whose processes have not come back.
     pub absent: Pace,
+    /// Between two looks at listeners that nobody accepts from.
+    pub stuck: Pace,
     /// How long processes that live are expected to come back to a new agent, in milliseconds: the
     /// helper tries every 2 s at least.
     pub returns: u64,
@@ -48,6 +50,7 @@ impl Default for Rules {
             closing: pace(10, 250),
             publish: pace(100, 5_000),
             absent: pace(1_000, 5_000),
+            stuck: pace(500, 1_000),
             returns: 10_000,
         }
     }

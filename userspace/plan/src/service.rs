@@ -57,6 +57,8 @@ pub struct Service {
     pub(crate) relieved: bool,
     pub(crate) absent: Option<Retry>,
     pub(crate) looking: Option<Look>,
+    /// When the listeners that nobody accepts from are looked at.
+    pub(crate) stuck: Option<Retry>,
     /// When the programs are put on the groups again, which the kernel has refused.
     pub(crate) attach: Option<Retry>,
     pub(crate) woken: Option<Moment>,
@@ -89,6 +91,7 @@ impl Service {
             relieved: false,
             absent: None,
             looking: None,
+            stuck: None,
             attach: None,
             woken: None,
             over: false,
@@ -119,18 +122,12 @@ impl Service {
             Input::Readings(readings) => self.read(&readings, now),
             Input::Fetched { slot } => self.fetched(slot, now),
             Input::Strangers { endpoint, present } => {
-                if let Some(place) = self.places.get_mut(&endpoint) {
-                    place.strangers = present;
-                    self.put_program_back(now);
-                }
+                self.strangers(endpoint, present, now);
             }
             Input::Abandoned { slots, brought } => self.abandoned(&slots, brought, now),
             Input::ProgramGone => self.program_gone(now),
-            Input::Stuck { slot, stuck } => {
-                if let Some(listener) = self.listeners.get_mut(&slot) {
-                    listener.stuck = stuck;
-                }
-            }
+            Input::Waiting(all) => self.waiting(&all, now),
+            Input::NotProbed { slot } => self.not_probed(slot),
             Input::Time => {}
         }
         self.settle(now);

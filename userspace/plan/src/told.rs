@@ -106,6 +106,17 @@ pub enum Happened {
         /// How many.
         listeners: usize,
     },
+    /// Nobody accepts from one of its listeners, although a process holds it: what is queued there
+    /// is lent to others.
+    Stuck {
+        /// Where it listens.
+        endpoint: Endpoint,
+    },
+    /// The same listener is accepted from again.
+    AcceptsAgain {
+        /// Where it listens.
+        endpoint: Endpoint,
+    },
     /// New connections go to it.
     Working {
         /// Since this flip.
@@ -156,6 +167,11 @@ pub enum Happened {
     NotPublished {
         /// Why.
         why: String,
+    },
+    /// Somebody who is not registered has listeners in its reuseport group.
+    Strangers {
+        /// The endpoint.
+        endpoint: EndpointId,
     },
     /// Nobody accepts at an endpoint; its listeners are held open.
     Held {

@@ -100,10 +100,10 @@ impl Service {
                     && listener.accepts()
             })
             .collect();
-        let all_stuck = its.iter().all(|(_, listener)| listener.stuck);
+        let all_stuck = its.iter().all(|(_, listener)| listener.stuck.is_some());
         let moving = its
             .iter()
-            .filter(|(_, listener)| all_stuck || !listener.stuck);
+            .filter(|(_, listener)| all_stuck || listener.stuck.is_none());
         moving.map(|(slot, _)| **slot).collect()
     }
 

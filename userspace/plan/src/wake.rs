@@ -25,6 +25,7 @@ impl Service {
                     .map(|retry| retry.due),
             )
             .chain(self.absent.map(|retry| retry.due))
+            .chain(self.stuck.map(|retry| retry.due))
             // There is one look at a time: its readings come as an input.
             .filter(|_| self.looking.is_none());
         let deadlines = self.drains.iter().filter_map(Drain::deadline);
@@ -46,7 +47,7 @@ impl Service {
     pub fn set_back(&mut self, by: u64, now: Moment) {
         let retries = self.drains.iter_mut().map(|drain| &mut drain.retry);
         let retries = retries.chain(&mut self.closing).chain(&mut self.absent);
-        let retries = retries.chain(&mut self.attach);
+        let retries = retries.chain(&mut self.attach).chain(&mut self.stuck);
         for retry in retries.chain([&mut self.publish_retry]) {
             retry.set_back(by, now);
         }

@@ -118,6 +118,9 @@ impl Server {
 
     /// Ends the accept loops, as if the generation had been retired: for SIGTERM.
     ///
+    /// What is queued and what comes is for the successor: where there is none yet, the agent holds
+    /// the listeners open for it (`--hold`).
+    ///
     /// What is queued is served or, after the listeners are closed, taken over by the agent.
     /// Without an agent, what arrives in between is refused.
     pub fn stop(&self) {

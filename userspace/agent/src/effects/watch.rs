@@ -1,5 +1,9 @@
 //! What the kernel reports to nobody is noticed by a look each second: that processes that live have
-//! closed a listener, and that the program is off a reuseport group.
+//! closed a listener, that nobody accepts from one ([`waits`]), that somebody who is not registered
+//! listens too ([`strangers`]), and that the program is off a reuseport group.
+
+mod strangers;
+mod waits;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,6 +14,9 @@ use synflip_abi::Looked;
 use synflip_plan::{Input, ProcessId};
 use synflip_types::{EndpointId, Slot};
 
+use strangers::Strangers;
+use waits::{Queue, Waits};
+
 use super::Executor;
 use crate::{error::chain, fdstore, process};
 
@@ -18,6 +25,9 @@ const EACH: Duration = Duration::from_secs(1);
 /// Before what has been seen is believed: of a process that ends the listeners may be closed a
 /// moment before its connection, by which it is known that it has ended.
 const AGAIN: Duration = Duration::from_millis(100);
+
+/// Before strangers are believed.
+const SOON: Duration = Duration::from_millis(500);
 
 /// What has been noticed.
 #[derive(Debug, Default)]
@@ -39,6 +49,8 @@ pub(super) struct Watch {
     programs: BTreeMap<EndpointId, u32>,
     /// The endpoints on whose groups this agent's program has been seen.
     steered: BTreeSet<EndpointId>,
+    waits: Waits,
+    strangers: Strangers,
 }
 
 impl Watch {
@@ -88,10 +100,12 @@ impl Watch {
 
     /// How long after a look the next one comes.
     fn pause(&self) -> Duration {
-        if self.suspected.is_empty() {
-            EACH
-        } else {
+        if !self.suspected.is_empty() {
             AGAIN
+        } else if self.strangers.are_suspected() {
+            SOON
+        } else {
+            EACH
         }
     }
 }
@@ -132,6 +146,8 @@ impl Executor {
         };
         if is_due {
             self.report_alone(&found);
+            self.report_waiting(&found);
+            self.report_strangers(&found);
         }
         if self.has_lost_program(&found) {
             self.report(Input::ProgramGone);
@@ -146,6 +162,62 @@ impl Executor {
             let brought = *brought;
             self.report(Input::Abandoned { slots, brought });
         }
+    }
+
+    fn report_waiting(&mut self, found: &[(Slot, Looked)]) {
+        let listening = found.iter().filter(|(_, looked)| looked.listens);
+        let any_queued = listening.clone().any(|(_, looked)| looked.head.is_some());
+        let queue = |(slot, looked): &(Slot, Looked)| {
+            let given = self.kernel.as_ref()?.0.selections(slot.0).ok()?;
+            let queue = Queue {
+                endpoint: EndpointId(self.notes.get(slot)?.endpoint),
+                head: looked.head,
+                queued: looked.queued,
+                given: given.selected,
+                lendable: !self.custody.get(slot)?.blocks().unwrap_or(true),
+            };
+            Some((*slot, queue))
+        };
+        let queues = || listening.filter_map(queue).collect();
+        let waiting = self.watch.waits.notice(Instant::now(), any_queued, queues);
+        if !waiting.is_empty() {
+            self.report(Input::Waiting(waiting));
+        }
+    }
+
+    fn report_strangers(&mut self, found: &[(Slot, Looked)]) {
+        let mut all: BTreeMap<EndpointId, usize> = BTreeMap::new();
+        for (slot, looked) in found {
+            // One that was refused is in somebody else's group.
+            if !looked.listens || looked.members == 0 || self.unfilled.contains(slot) {
+                continue;
+            }
+            let Some(endpoint) = self.notes.get(slot).map(|note| note.endpoint) else {
+                continue;
+            };
+            let known = self.known_at(endpoint, found);
+            let strangers = usize::from(looked.members).saturating_sub(known);
+            all.insert(EndpointId(endpoint), strangers);
+        }
+        for (endpoint, present) in self.watch.strangers.notice(Instant::now(), &all) {
+            self.report(Input::Strangers { endpoint, present });
+        }
+    }
+
+    /// How many listeners of an endpoint's group are known.
+    fn known_at(&self, endpoint: u32, found: &[(Slot, Looked)]) -> usize {
+        let seen: BTreeMap<Slot, &Looked> = found.iter().map(|(slot, l)| (*slot, l)).collect();
+        let noted = self.notes.iter().filter(|(slot, note)| {
+            // What the agent does not have yet is somebody's who is to come back to it.
+            note.endpoint == endpoint
+                && !self.unfilled.contains(*slot)
+                && seen.get(slot).is_none_or(|looked| looked.listens)
+        });
+        let coming = self.incoming.iter().filter(|listener| {
+            let its = self.endpoints.get(&EndpointId(endpoint));
+            its == Some(&listener.group.endpoint)
+        });
+        noted.count() + coming.count()
     }
 
     /// Tells that a process which was followed has ended, and which of its listeners others have:

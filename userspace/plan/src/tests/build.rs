@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use synflip_types::{GenerationId, Slot};
 
-use super::inputs::{Flips, attached, flip, join, pending, ready};
+use super::inputs::{Flips, attached, closed, flip, join, pending, ready};
 use crate::{Effect, Inherited, Input, Moment, Phase, ProcessId, Reading, Rules, Service, Table};
 
 pub(super) const A: ProcessId = ProcessId(1);
@@ -191,6 +191,16 @@ impl Scene {
     pub(super) fn after(&mut self, ms: u64) -> Vec<Effect> {
         self.now += ms;
         self.on(Input::Time)
+    }
+
+    /// A process closes its listeners, and the hold passes.
+    pub(super) fn ends(&mut self, process: ProcessId) -> Vec<Effect> {
+        let mut effects = self.run(closed(process));
+        let over = self.now + self.service.rules().hold;
+        while self.wake.is_some_and(|at| at <= over) {
+            effects.extend(self.woken());
+        }
+        effects
     }
 
     /// Time passes until the machine wants to be called, and all follows from it.

@@ -233,10 +233,11 @@ fn a_tombstone_goes_with_the_last_listener_of_its_endpoint() {
     let mut scene = one_of_two_has_died();
     scene.on(readings(&[(0, pending(0, 0)), (1, pending(0, 0))]));
     assert_eq!(
-        scene.run(closed(B)),
+        without_wakes(scene.ends(B)),
         [
             note(1, listener(WEB, 11, 1)),
             record(1, Happened::Closed),
+            held(WEB),
             given_up(WEB),
             read(&[0, 1]),
             clear(1),

@@ -7,6 +7,7 @@ use synflip_types::{Cookie, Endpoint, EndpointId, Epoch, Name, RequestId, Slot};
 use super::build::{ALT, OPERATOR};
 use crate::{
     Asker, Departure, FlipRequest, Input, Join, NotPublished, Pending, ProcessId, Reading, Target,
+    Waiting,
 };
 
 pub(super) fn name(name: &str) -> Name {
@@ -162,4 +163,15 @@ pub(super) fn pending(queued: u32, half_open: u32) -> Reading {
         refcnt: 1 + queued + half_open,
         queued,
     })
+}
+
+/// In this slot somebody waits; whether another listener is accepted from meanwhile.
+pub(super) fn waiting(slot: u32, queued: u32, beside: bool) -> Input {
+    let slot = Slot(slot);
+    Input::Waiting(vec![Waiting {
+        slot,
+        queued,
+        beside,
+        lendable: true,
+    }])
 }

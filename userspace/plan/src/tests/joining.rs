@@ -66,7 +66,7 @@ fn a_slot_that_the_published_table_names_is_not_given_to_another_listener() {
     // replaced: the kernel refuses.
     let mut scene = Scene::v1_works();
     scene.joins(B, "v2", &[(ALT, 20)]);
-    scene.run(closed(A));
+    scene.ends(A);
     assert!(!scene.service.listeners().contains_key(&Slot(0)));
     assert_eq!(scene.service.table(), Some(&table(1, 1, &[&[0]])));
     let effects = scene.on(join(C, "v3", &[(ALT, 30)]));

@@ -1,15 +1,9 @@
-//! Leaving on purpose (hazard A3), strangers in the reuseport group (A1), and listeners that
-//! nobody accepts from (A15, A25).
+//! Leaving on purpose (hazards A3 and A12), and strangers in the reuseport group (A1).
 
 use synflip_types::Slot;
 
 use super::{build::*, effects::*, inputs::*};
 use crate::{Effect, Event, Happened, Input};
-
-fn stuck(slot: u32, stuck: bool) -> Input {
-    let slot = Slot(slot);
-    Input::Stuck { slot, stuck }
-}
 
 fn stranger(port: u16, present: bool) -> Input {
     let endpoint = endpoint(port);
@@ -17,13 +11,26 @@ fn stranger(port: u16, present: bool) -> Input {
 }
 
 #[test]
-fn a_service_whose_last_process_closes_on_purpose_is_over_at_once() {
+fn what_the_last_process_closes_on_purpose_is_held_for_its_successor() {
+    // Hazard A12: a supervisor's restart begins with SIGTERM.
     let mut scene = Scene::v1_works();
+    let mut closes = scene.clone();
     assert_eq!(
-        scene.run(closed(A)),
+        without_wakes(closes.run(closed(A))),
         [
             note(0, listener(WEB, 10, 1)),
             record(1, Happened::Closed),
+            held(WEB),
+        ]
+    );
+    closes.joins_ready(B, "v2", &[(WEB, 20)]);
+    assert_eq!(closes.working(), Some(2));
+    assert_eq!(
+        without_wakes(scene.ends(A)),
+        [
+            note(0, listener(WEB, 10, 1)),
+            record(1, Happened::Closed),
+            held(WEB),
             given_up(WEB),
             read(&[0]),
             clear(0),
@@ -57,27 +64,16 @@ fn who_leaves_on_purpose_does_not_end_the_hold_of_another_that_has_died() {
 }
 
 #[test]
-fn of_several_processes_all_must_have_closed_on_purpose() {
-    let mut scene = Scene::v1_works();
-    scene.joins_ready(B, "v1", &[(WEB, 11)]);
-    scene.pending(0, 1, 0);
-    scene.run(died(A));
-    let effects = scene.run(closed(B));
-    assert!(effects.contains(&held(WEB)), "{effects:?}");
-    assert!(!effects.contains(&given_up(WEB)), "{effects:?}");
-}
-
-#[test]
-fn an_endpoint_that_is_left_on_purpose_is_given_up_and_the_others_go_on() {
+fn an_endpoint_that_nobody_comes_back_to_is_given_up_and_the_others_go_on() {
     let mut scene = Scene::v1_works();
     scene.joins_ready(B, "v1", &[(ALT, 11)]);
-    let effects = scene.run(closed(B));
+    let effects = scene.ends(B);
     assert!(effects.contains(&given_up(ALT)), "{effects:?}");
     while scene.service.table() != Some(&table(1, 1, &[&[0]])) {
         scene.woken();
     }
     assert_eq!(scene.service.places().len(), 1);
-    assert_eq!(scene.now, START);
+    assert_eq!(scene.now, START + scene.service.rules().hold);
 }
 
 #[test]
@@ -108,36 +104,6 @@ fn where_a_stranger_comes_the_program_is_put_back_and_nothing_else_changes() {
     // It has gone again, and then the server dies.
     scene.on(stranger(WEB, false));
     assert!(scene.on(died(A)).contains(&held(WEB)));
-}
-
-#[test]
-fn a_listener_that_nobody_accepts_from_is_left_out_while_a_sibling_accepts() {
-    let mut scene = Scene::v1_works();
-    scene.joins_ready(B, "v1", &[(WEB, 11)]);
-    assert_eq!(
-        scene.on(stuck(0, true)),
-        [publish(&table(1, 1, &[&[1]]), &[(1, 11)])]
-    );
-    scene.on(published());
-    // If nobody accepts from any, all are as good as each other.
-    assert_eq!(
-        scene.on(stuck(1, true)),
-        [publish(&table(1, 1, &[&[0, 1]]), &[(0, 10), (1, 11)])]
-    );
-    scene.on(published());
-    scene.on(stuck(0, false));
-    scene.on(published());
-    assert_eq!(
-        scene.on(stuck(1, false)),
-        [publish(&table(1, 1, &[&[0, 1]]), &[(0, 10), (1, 11)])]
-    );
-}
-
-#[test]
-fn a_lone_listener_that_nobody_accepts_from_stays_where_it_is() {
-    let mut scene = Scene::v1_works();
-    assert_eq!(scene.on(stuck(0, true)), []);
-    assert_eq!(scene.on(stuck(9, true)), []);
 }
 
 #[test]
@@ -251,7 +217,7 @@ fn what_the_children_of_a_dead_process_accept_from_stays_in_the_table() {
     assert!(effects.contains(&record(1, ONE_CLOSED)), "{effects:?}");
     assert_ne!(scene.service.table().cloned(), both);
     let effects = scene.run(abandoned(&[0, 1], 2));
-    assert_eq!(effects.last(), Some(&Effect::End), "{effects:?}");
+    assert!(effects.contains(&held(WEB)), "{effects:?}");
 }
 
 #[test]

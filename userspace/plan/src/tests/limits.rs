@@ -100,7 +100,7 @@ fn listeners_too_many_are_refused_together() {
 #[test]
 fn a_service_is_over_when_its_last_listener_is_closed_and_says_nothing_after_that() {
     let mut scene = Scene::v1_works();
-    let effects = scene.run(closed(A));
+    let effects = scene.ends(A);
     assert_eq!(effects.last(), Some(&Effect::End));
     assert!(scene.service.is_over());
     assert_eq!(scene.on(Input::Time), []);
@@ -113,7 +113,7 @@ fn who_waits_for_a_drain_is_answered_before_the_service_is_over() {
     scene.pending(0, 3, 1);
     scene.run(Flips::to("v2").wait(600_000).input());
     scene.run(closed(A));
-    let effects = scene.run(closed(B));
+    let effects = scene.ends(B);
     let is_over = |effect: &Effect| {
         matches!(
             effect,

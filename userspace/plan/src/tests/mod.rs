@@ -22,4 +22,5 @@ mod retire;
 mod returning;
 mod sound;
 mod steps;
+mod stuck;
 mod unfinished;

@@ -67,10 +67,7 @@ impl World {
                 let cookies: Vec<u64> = lent.map(|listener| listener.cookie.0).collect();
                 emptied(process, &cookies)
             }
-            Step::Stuck(slot, stuck) => {
-                let (slot, stuck) = (Slot(*slot), *stuck);
-                Input::Stuck { slot, stuck }
-            }
+            Step::Waiting(slot, queued, beside) => waiting(*slot, *queued, *beside),
             Step::Stranger(present) => {
                 let (endpoint, present) = (EndpointId(0), *present);
                 Input::Strangers { endpoint, present }
@@ -112,6 +109,7 @@ impl World {
                 };
                 Input::Readings(slots.iter().enumerate().map(reading).collect())
             }
+            Effect::Probe { slot } if fails => Input::NotProbed { slot },
             _ => return None,
         })
     }

@@ -31,7 +31,7 @@ pub(super) enum Step {
         looks: [u8; 4],
     },
     Emptied(u64),
-    Stuck(u32, bool),
+    Waiting(u32, u32, bool),
     Stranger(bool),
     After(u64),
 }
@@ -63,7 +63,8 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
         30 => (prop::bool::weighted(0.1), any::<[u8; 4]>())
             .prop_map(|(fails, looks)| Step::Done { fails, looks }),
         2 => process.prop_map(Step::Emptied),
-        1 => (0..6_u32, any::<bool>()).prop_map(|(slot, stuck)| Step::Stuck(slot, stuck)),
+        1 => (0..6_u32, 1..3_u32, any::<bool>())
+            .prop_map(|(slot, queued, beside)| Step::Waiting(slot, queued, beside)),
         1 => any::<bool>().prop_map(Step::Stranger),
         6 => prop::sample::select(vec![0, 3, 20, 300, 40_000]).prop_map(Step::After),
     ];

@@ -1,8 +1,6 @@
 //! The agent's side: what it is told, how it dies, what a restart finds, and how time passes.
 
-use synflip_plan::{
-    Answer, Departure, Effect, Inherited, Input, Moment, NoteState, ProcessId, Service,
-};
+use synflip_plan::{Answer, Effect, Inherited, Input, Moment, NoteState, ProcessId, Service};
 use synflip_types::Slot;
 
 use crate::{
@@ -20,7 +18,7 @@ impl World {
         };
         let before = machine.generations().to_vec();
         let is_retirement = matches!(input, Input::Retire { .. });
-        let effects = machine.on(crate::planted::told(scope, input), NOW);
+        let effects = machine.on(input, NOW);
         if !is_retirement {
             self.check_drained_since(scope, &before)?;
         }
@@ -52,7 +50,7 @@ impl World {
             for sock in &scope.procs[process].socks {
                 let listener = &mut self.socks[*sock];
                 if listener.procs == 0 {
-                    listener.left = Some(Departure::Closed);
+                    listener.left = Some(crate::world::Left::ForGood);
                 }
             }
         }

@@ -1,8 +1,7 @@
 //! How effects are carried out, and what they report.
 
 use synflip_plan::{
-    Answer, Departure, DrainEnd, Effect, Event, Input, Moment, NotPublished, NoteState, ProcessId,
-    Service,
+    Answer, DrainEnd, Effect, Event, Input, Moment, NotPublished, NoteState, ProcessId, Service,
 };
 use synflip_types::Slot;
 
@@ -109,7 +108,7 @@ impl World {
                 let listener = &mut self.socks[sock_of(note.cookie)];
                 if note.state == NoteState::Tombstone && listener.procs == 0 {
                     // Nobody is to come back to it, however the last one left.
-                    listener.left = Some(Departure::Closed);
+                    listener.left = Some(crate::world::Left::ForGood);
                 }
                 self.slots.entry(slot.0).or_default().note = Some(note);
             }

@@ -1,10 +1,10 @@
 //! The kernel's side: which listener a SYN goes to, and what a close does.
 
-use synflip_plan::{Departure, Pending, Reading, Service};
+use synflip_plan::{Pending, Reading, Service};
 
 use crate::{
     scope::Scope,
-    world::{Broken, Life, Link, NOW, SOON, World},
+    world::{Broken, Left, Life, Link, NOW, SOON, World},
 };
 
 /// Where a SYN can go.
@@ -135,8 +135,8 @@ impl World {
     fn lost(&self, scope: &Scope, sock: usize, before: &crate::world::Sock) -> Result<(), Broken> {
         let endpoint = scope.socks[sock].endpoint;
         let hold_is_over = self.unheld[endpoint].is_some_and(|since| {
-            let on_purpose = before.left == Some(Departure::Closed);
-            since >= scope.hold || on_purpose || self.stranger[endpoint]
+            let for_good = before.left == Some(Left::ForGood);
+            since >= scope.hold || for_good || self.stranger[endpoint]
         });
         if before.exposed || before.forced || before.wild || hold_is_over {
             return Ok(());
@@ -191,7 +191,7 @@ impl World {
             for sock in process.socks.iter().filter(|_| remaining & 1 << at == 0) {
                 let listener = &mut self.socks[*sock];
                 if listener.open && listener.procs == 0 && listener.left.is_some() {
-                    listener.left = Some(Departure::Closed);
+                    listener.left = Some(Left::ForGood);
                 }
             }
         }
@@ -217,16 +217,15 @@ impl World {
     }
 
     /// A process closes its listeners, or dies.
-    pub(crate) fn let_go(
-        &mut self,
-        scope: &Scope,
-        process: usize,
-        how: Departure,
-    ) -> Result<(), Broken> {
+    pub(crate) fn let_go(&mut self, scope: &Scope, process: usize) -> Result<(), Broken> {
         let bit = 1 << process;
         // Whoever is to close has closed if it ends.
         let is_to_close = self.remaining(scope) & bit == 0;
-        let how = if is_to_close { Departure::Closed } else { how };
+        let left = if is_to_close {
+            Left::ForGood
+        } else {
+            Left::Expecting
+        };
         let is_known = self.is_known(process);
         let ids = [
             crate::world::followed(process),
@@ -241,7 +240,7 @@ impl World {
                 sock.procs &= !bit;
                 // Of those that this agent does not know nobody hears.
                 if is_known {
-                    sock.left = Some(how);
+                    sock.left = Some(left);
                 }
             }
             sock.lent &= !bit;

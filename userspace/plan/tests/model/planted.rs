@@ -5,9 +5,7 @@
 
 use std::mem;
 
-use synflip_plan::{
-    Answer, Departure, DrainEnd, Effect, Input, NoteState, Pending, PlanError, Reading,
-};
+use synflip_plan::{Answer, DrainEnd, Effect, Input, NoteState, Pending, PlanError, Reading};
 use synflip_types::Slot;
 
 use crate::{items::Item, scope::Scope, world::World};
@@ -24,8 +22,8 @@ pub(crate) enum Mistake {
     DepartureNotNoted,
     /// The program is not put back when somebody has taken it away (A9).
     NotPutBack,
-    /// The last who leaves on purpose speaks for all (A3).
-    LeftOnPurpose,
+    /// Nothing is held for whoever comes after the last one (A3, A12).
+    NotHeld,
     /// A dead process's listeners stay in the table (A1, A4b).
     NotRefreshed,
     /// A deadline that passes is reported as a drain (C1).
@@ -45,7 +43,7 @@ pub(crate) const ALL: [(Mistake, &[Item]); 10] = [
     (Mistake::NoTombstone, &[Item::TwoEndpoints]),
     (Mistake::DepartureNotNoted, &[Item::AgentDiesWithStore]),
     (Mistake::NotPutBack, &[Item::Stranger]),
-    (Mistake::LeftOnPurpose, &[Item::Hold]),
+    (Mistake::NotHeld, &[Item::Hold]),
     (Mistake::NotRefreshed, &[Item::TwoProcesses]),
     (Mistake::DrainedByDeadline, &[Item::TwoEndpoints]),
     (Mistake::NotLent, &[Item::TwoProcesses]),
@@ -117,14 +115,6 @@ fn refused_at_once(effects: Vec<Effect>) -> Vec<Effect> {
         other => vec![other],
     };
     effects.into_iter().flat_map(closes).collect()
-}
-
-/// What it would have been told.
-pub(crate) fn told(scope: &Scope, mut input: Input) -> Input {
-    if let (Some(Mistake::LeftOnPurpose), Input::Left { how, .. }) = (scope.mistake, &mut input) {
-        *how = Departure::Closed;
-    }
-    input
 }
 
 /// What it would have read.

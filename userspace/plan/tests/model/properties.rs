@@ -11,7 +11,7 @@
 //!   ([`reuseport_select_sock`]);
 //! - an operator has given it up with `retire --force` (`forced`);
 //! - nobody whom the agent can know is left at its endpoint that is not to close, and the hold is
-//!   over: by the time, because the last one has closed on purpose or was refused, or because
+//!   over: by the time, because the last one had been told to close or was refused, or because
 //!   somebody who is not registered listens there.
 //!
 //! A generation may drain while something is pending on a listener of its own only if that is

@@ -96,7 +96,7 @@ impl World {
                     let listener = &mut self.socks[*sock];
                     if listener.procs == 0 {
                         // Who was refused is nobody to wait for.
-                        listener.left = Some(Departure::Closed);
+                        listener.left = Some(crate::world::Left::ForGood);
                     }
                 }
                 Ok(())
@@ -125,7 +125,7 @@ impl World {
         if self.machine.is_some() {
             self.reports.push_back(Input::Left { process: id, how });
         }
-        let result = self.let_go(scope, process, how);
+        let result = self.let_go(scope, process);
         self.procs[process].link = Link::Off;
         result
     }

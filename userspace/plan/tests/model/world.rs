@@ -6,7 +6,7 @@ use std::{
 };
 
 use synflip_plan::{
-    Asker, Departure, Effect, Input, Moment, Note, Pace, Phase, ProcessId, Rules, Service, Table,
+    Asker, Effect, Input, Moment, Note, Pace, Phase, ProcessId, Rules, Service, Table,
 };
 use synflip_types::{Cookie, Endpoint, Name, RequestId};
 
@@ -81,8 +81,17 @@ pub(crate) struct Sock {
     pub(crate) wild: bool,
     /// Whether an operator has given up what is pending on it (`retire --force`).
     pub(crate) forced: bool,
-    /// How the last of its processes left.
-    pub(crate) left: Option<Departure>,
+    /// Whether somebody is expected since the last of its processes left.
+    pub(crate) left: Option<Left>,
+}
+
+/// What the end of a listener's last process means for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Left {
+    /// Whoever comes next gets what is pending.
+    Expecting,
+    /// Nobody is to come: it was told to close, or refused.
+    ForGood,
 }
 
 impl Sock {
@@ -130,7 +139,10 @@ pub(crate) fn rules(scope: &Scope) -> Rules {
     Rules {
         // Who lives comes back, however long it takes.
         returns: u64::MAX,
-        hold: scope.hold,
+        hold: match scope.mistake {
+            Some(Mistake::NotHeld) => 0,
+            _ => scope.hold,
+        },
         migrates: scope.migrates,
         tombstones: scope.mistake != Some(Mistake::NoTombstone),
         generations: 8,
@@ -226,7 +238,7 @@ impl World {
         for sock in &mut self.socks {
             if !sock.open && sock.left.is_some() {
                 *sock = Sock {
-                    left: Some(Departure::Died),
+                    left: Some(Left::Expecting),
                     ..Sock::default()
                 };
             }
