@@ -40,6 +40,12 @@ struct GenerationLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndpointLabels {
+    service: String,
+    endpoint: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     service: String,
     endpoint: String,
@@ -129,6 +135,8 @@ fn render(status: &Status, relayed: impl Fn(&Name) -> Counts) -> Option<String> 
     let listeners = Family::<GenerationLabels, Gauge>::default();
     let queued = Family::<GenerationLabels, Gauge>::default();
     let half_open = Family::<GenerationLabels, Gauge>::default();
+    let stuck = Family::<GenerationLabels, Gauge>::default();
+    let strangers = Family::<EndpointLabels, Gauge>::default();
     let runs = Family::<OutcomeLabels, Counter>::default();
     registry.register("flips", "Flips that have committed", flips.clone());
     registry.register("listeners", "Listeners registered", listeners.clone());
@@ -137,6 +145,16 @@ fn render(status: &Status, relayed: impl Fn(&Name) -> Counts) -> Option<String> 
         "half_open",
         "Handshakes begun and not ended",
         half_open.clone(),
+    );
+    registry.register(
+        "stuck_listeners",
+        "Listeners that nobody accepts from although a process holds them",
+        stuck.clone(),
+    );
+    registry.register(
+        "strangers",
+        "1 if somebody who is not registered listens at the endpoint too",
+        strangers.clone(),
     );
     registry.register(
         "program_runs",
@@ -192,12 +210,21 @@ fn render(status: &Status, relayed: impl Fn(&Name) -> Counts) -> Option<String> 
             listeners
                 .get_or_create(&labels)
                 .set(number(its.len() as u64));
+            let its_stuck = its.iter().filter(|listener| listener.stuck).count();
+            stuck.get_or_create(&labels).set(number(its_stuck as u64));
             let known = its.iter().filter_map(|listener| listener.queued).sum();
             queued.get_or_create(&labels).set(number(known));
             let known = its.iter().filter_map(|listener| listener.half_open).sum();
             half_open.get_or_create(&labels).set(number(known));
         }
         for endpoint in &service.endpoints {
+            let labels = EndpointLabels {
+                service: name.clone(),
+                endpoint: endpoint.endpoint.address().to_string(),
+            };
+            strangers
+                .get_or_create(&labels)
+                .set(endpoint.strangers.into());
             for (outcome, count) in [
                 ("selected", endpoint.selected),
                 ("migrated", endpoint.migrated),
@@ -233,6 +260,7 @@ mod tests {
             no_table: 1,
             fell_back: 0,
             tombstones: 0,
+            strangers: true,
         };
         let service = ServiceStatus {
             name: "web".parse().unwrap(),
@@ -267,6 +295,7 @@ mod tests {
         for line in [
             "synflip_relayed_open{service=\"web\"} 1\n",
             "synflip_relayed_total{service=\"web\"} 2\n",
+            "synflip_strangers{service=\"web\",endpoint=\"[::]:443\"} 1\n",
             "synflip_relayed_bytes_total{service=\"web\",to=\"server\"} 30\n",
             "synflip_relayed_bytes_total{service=\"web\",to=\"client\"} 40\n",
         ] {

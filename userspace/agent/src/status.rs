@@ -188,6 +188,7 @@ impl Service {
                 no_table: 0,
                 fell_back: 0,
                 tombstones: u32::try_from(tombstones.count()).unwrap_or(u32::MAX),
+                strangers: place.strangers,
             }
         });
         ServiceStatus {
@@ -258,6 +259,7 @@ impl Service {
                 endpoint: place.address,
                 held_by,
                 custody: listener.custody,
+                stuck: listener.stuck.is_some() && listener.is_held(),
                 queued: None,
                 half_open: None,
                 selected: 0,

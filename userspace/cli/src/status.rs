@@ -84,6 +84,13 @@ fn describe_service(service: &ServiceStatus) -> String {
         &header,
         service.generations.iter().map(generation_row),
     ));
+    for endpoint in service.endpoints.iter().filter(|e| e.strangers) {
+        let at = endpoint.endpoint.address();
+        text.push_str(&format!(
+            "somebody who is not registered listens at {at} too, and gets nothing while a \
+             generation accepts there\n"
+        ));
+    }
     let header = [
         "ENDPOINT",
         "RUNS",
@@ -135,7 +142,10 @@ fn phase(generation: &GenerationStatus) -> String {
             format!("{phase}, {count} in service", phase = phase.as_str())
         }
         (Phase::Working, _, Some(false)) => "working, nobody accepts".into(),
-        _ => phase.as_str().into(),
+        _ => match generation.listeners.iter().filter(|l| l.stuck).count() {
+            0 => phase.as_str().into(),
+            stuck => format!("{phase}, {stuck} stuck", phase = phase.as_str()),
+        },
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Listener {
     /// Whether nobody accepts from it although a process that holds it lives, and what is known
     /// of that.
     pub stuck: Option<Stuck>,
+    /// How many connections of the agent's own it was to be given.
+    pub probes: u32,
     /// Whether it is closed whatever is pending on it.
     pub forced: bool,
     /// Who has been lent it, and has not given it back.

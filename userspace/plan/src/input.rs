@@ -122,6 +122,14 @@ pub enum Input {
     /// The same connections have headed these listeners' accept queues for a second. It is said
     /// each second while it lasts.
     Waiting(Vec<Waiting>),
+    /// The accept queue of a listener is empty that has been given a connection
+    /// ([`crate::Effect::Probe`]), or that nobody can be lent.
+    AcceptsAgain {
+        /// The slot.
+        slot: Slot,
+        /// How many connections it had been given before it was looked at.
+        probes: u32,
+    },
     /// A listener could not be given a connection.
     NotProbed {
         /// The slot.

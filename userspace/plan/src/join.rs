@@ -162,6 +162,7 @@ impl Service {
                 role: Role::Joining,
                 stopped: false,
                 stuck: None,
+                probes: 0,
                 forced: false,
                 lent: BTreeSet::new(),
             };

@@ -106,7 +106,7 @@ impl Service {
                 retry
             });
         }
-        let stuck = self.stuck_slots();
+        let stuck = self.stuck_to_ask();
         if stuck.is_empty() {
             self.stuck = None;
         } else {

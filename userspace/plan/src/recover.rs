@@ -142,6 +142,7 @@ impl Service {
                 },
                 stopped: false,
                 stuck: None,
+                probes: 0,
                 forced: false,
                 lent: BTreeSet::new(),
             },

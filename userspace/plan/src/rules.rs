@@ -50,7 +50,7 @@ impl Default for Rules {
             closing: pace(10, 250),
             publish: pace(100, 5_000),
             absent: pace(1_000, 5_000),
-            stuck: pace(500, 1_000),
+            stuck: pace(500, 5_000),
             returns: 10_000,
         }
     }

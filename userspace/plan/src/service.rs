@@ -127,7 +127,8 @@ impl Service {
             Input::Abandoned { slots, brought } => self.abandoned(&slots, brought, now),
             Input::ProgramGone => self.program_gone(now),
             Input::Waiting(all) => self.waiting(&all, now),
-            Input::NotProbed { slot } => self.not_probed(slot),
+            Input::AcceptsAgain { slot, probes } => self.accepts_again(slot, probes),
+            Input::NotProbed { slot } => self.not_probed(slot, now),
             Input::Time => {}
         }
         self.settle(now);

@@ -92,6 +92,9 @@ pub struct EndpointStatus {
     pub fell_back: u64,
     /// Drained listeners kept open so that closing others loses no SYN.
     pub tombstones: u32,
+    /// Whether somebody who is not registered has listeners in its reuseport group.
+    #[serde(default)]
+    pub strangers: bool,
 }
 
 /// What a generation is doing.
@@ -167,6 +170,9 @@ pub struct ListenerStatus {
     /// Whether the agent holds a duplicate.
     #[serde(default)]
     pub custody: bool,
+    /// Whether nobody accepts from it, although a process holds it: it gets nothing while others do.
+    #[serde(default)]
+    pub stuck: bool,
     /// Connections in its accept queue; none if the kernel's table did not show it.
     pub queued: Option<u64>,
     /// Handshakes that have begun and not ended.

@@ -18,9 +18,13 @@ const PATIENCE: Duration = Duration::from_millis(100);
 impl Executor {
     /// Connects to a listener, past the table, and closes the connection.
     pub(super) fn probe(&mut self, slot: Slot) {
-        if let Err(error) = self.try_probe(slot) {
-            tracing::debug!(service = %self.service, %slot, "it cannot be asked: {error}");
-            self.report(Input::NotProbed { slot });
+        match self.try_probe(slot) {
+            Ok(()) => self.watch.asked(slot),
+            Err(error) => {
+                tracing::debug!(service = %self.service, %slot, "it cannot be asked: {error}");
+                self.watch.not_asked(slot);
+                self.report(Input::NotProbed { slot });
+            }
         }
     }
 

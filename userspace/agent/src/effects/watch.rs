@@ -51,6 +51,10 @@ pub(super) struct Watch {
     steered: BTreeSet<EndpointId>,
     waits: Waits,
     strangers: Strangers,
+    /// How many connections each listener was to be given by the agent itself.
+    probes: BTreeMap<Slot, u32>,
+    /// The listeners of which it is said when they are empty.
+    asked: BTreeSet<Slot>,
 }
 
 impl Watch {
@@ -72,8 +76,22 @@ impl Watch {
         }
     }
 
+    /// A listener has been given a connection.
+    pub(super) fn asked(&mut self, slot: Slot) {
+        self.not_asked(slot);
+        self.asked.insert(slot);
+    }
+
+    /// A listener could not be given a connection.
+    pub(super) fn not_asked(&mut self, slot: Slot) {
+        *self.probes.entry(slot).or_default() += 1;
+        self.asked.remove(&slot);
+    }
+
     /// A listener is closed.
     pub(super) fn forget(&mut self, slot: Slot) {
+        self.probes.remove(&slot);
+        self.asked.remove(&slot);
         self.stored.remove(&slot);
         self.suspected.remove(&slot);
         self.reported.0.remove(&slot);
@@ -181,7 +199,19 @@ impl Executor {
         let queues = || listening.filter_map(queue).collect();
         let waiting = self.watch.waits.notice(Instant::now(), any_queued, queues);
         if !waiting.is_empty() {
+            let kept = waiting.iter().filter(|waiting| !waiting.lendable);
+            self.watch.asked.extend(kept.map(|waiting| waiting.slot));
             self.report(Input::Waiting(waiting));
+        }
+        let is_empty = |looked: &Looked| looked.queued == 0 && looked.half_open == 0;
+        let listening = found.iter().filter(|(_, looked)| looked.listens);
+        let empty =
+            listening.filter(|(slot, looked)| is_empty(looked) && self.watch.asked.contains(slot));
+        let empty: Vec<Slot> = empty.map(|(slot, _)| *slot).collect();
+        for slot in empty {
+            self.watch.asked.remove(&slot);
+            let probes = self.watch.probes.get(&slot).copied().unwrap_or(0);
+            self.report(Input::AcceptsAgain { slot, probes });
         }
     }
 

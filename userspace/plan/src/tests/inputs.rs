@@ -167,11 +167,15 @@ pub(super) fn pending(queued: u32, half_open: u32) -> Reading {
 
 /// In this slot somebody waits; whether another listener is accepted from meanwhile.
 pub(super) fn waiting(slot: u32, queued: u32, beside: bool) -> Input {
+    Input::Waiting(vec![waits(slot, queued, beside)])
+}
+
+pub(super) fn waits(slot: u32, queued: u32, beside: bool) -> Waiting {
     let slot = Slot(slot);
-    Input::Waiting(vec![Waiting {
+    Waiting {
         slot,
         queued,
         beside,
         lendable: true,
-    }])
+    }
 }

@@ -10,6 +10,12 @@ fn stranger(port: u16, present: bool) -> Input {
     Input::Strangers { endpoint, present }
 }
 
+fn strangers(port: u16) -> Effect {
+    let (generation, endpoint) = (None, endpoint(port));
+    let what = Happened::Strangers { endpoint };
+    Effect::Record { generation, what }
+}
+
 #[test]
 fn what_the_last_process_closes_on_purpose_is_held_for_its_successor() {
     // Hazard A12: a supervisor's restart begins with SIGTERM.
@@ -84,7 +90,13 @@ fn where_a_stranger_listens_nothing_is_held_back_from_it() {
     scene.after(500);
     assert_eq!(
         scene.on(stranger(WEB, true)),
-        [attach_again(), Effect::Barrier, given_up(WEB), read(&[0])]
+        [
+            strangers(WEB),
+            attach_again(),
+            Effect::Barrier,
+            given_up(WEB),
+            read(&[0])
+        ]
     );
     assert_eq!(
         scene.on(readings(&[(0, pending(3, 0))])),
@@ -98,7 +110,7 @@ fn where_a_stranger_comes_the_program_is_put_back_and_nothing_else_changes() {
     let mut scene = Scene::v1_works();
     assert_eq!(
         scene.on(stranger(WEB, true)),
-        [attach_again(), Effect::Barrier]
+        [strangers(WEB), attach_again(), Effect::Barrier]
     );
     assert_eq!(scene.on(stranger(ALT, true)), []);
     // It has gone again, and then the server dies.

@@ -15,9 +15,14 @@ fn is_stuck() -> Effect {
     record(1, Happened::Stuck { endpoint })
 }
 
-fn accepts_again() -> Effect {
+fn accepts(generation: u32) -> Effect {
     let endpoint = address(WEB);
-    record(1, Happened::AcceptsAgain { endpoint })
+    record(generation, Happened::AcceptsAgain { endpoint })
+}
+
+fn accepts_again(slot: u32, probes: u32) -> Input {
+    let slot = Slot(slot);
+    Input::AcceptsAgain { slot, probes }
 }
 
 /// A accepts from slot 0, and not from slot 1 (cookie 11), where three wait.
@@ -35,8 +40,7 @@ fn one_of_two_is_stuck() -> Scene {
 fn one_of_two_is_emptied() -> Scene {
     let mut scene = one_of_two_is_stuck();
     scene.pending(1, 0, 0);
-    scene.run(emptied(A, &[11]));
-    let effects = scene.woken();
+    let effects = scene.run(emptied(A, &[11]));
     assert!(effects.contains(&probe(1)), "{effects:?}");
     scene.pending(1, 1, 0);
     scene
@@ -47,8 +51,8 @@ fn its_queue_is_lent_and_the_table_leaves_it_out_while_a_sibling_accepts() {
     let mut scene = one_of_two_is_stuck();
     // While it is lent nothing is asked of it.
     scene.pending(1, 0, 0);
-    let effects = scene.woken();
-    assert!(!effects.contains(&probe(1)), "{effects:?}");
+    assert_eq!(scene.wake, None);
+    assert_eq!(scene.on(accepts_again(1, 0)), []);
 }
 
 #[test]
@@ -60,15 +64,14 @@ fn that_others_have_emptied_it_is_no_sign_that_its_own_process_accepts() {
 #[test]
 fn it_is_in_the_table_again_when_the_agents_own_connection_is_accepted() {
     let mut scene = one_of_two_is_emptied();
-    scene.run(waiting(1, 1, true));
-    scene.woken();
-    assert_eq!(scene.service.table(), Some(&table(1, 1, &[&[0]])));
-    scene.pending(1, 0, 0);
-    let effects = scene.woken();
-    assert!(effects.contains(&accepts_again()), "{effects:?}");
-    assert_eq!(scene.service.table(), Some(&table(1, 1, &[&[0, 1]])));
-    // Nothing is looked at any more.
+    assert_eq!(scene.on(waiting(1, 1, true)), []);
+    // Nothing is looked at: the agent says so.
     assert_eq!(scene.wake, None);
+    // It was empty, but that was before.
+    assert_eq!(scene.on(accepts_again(1, 0)), []);
+    let effects = scene.run(accepts_again(1, 1));
+    assert!(effects.contains(&accepts(1)), "{effects:?}");
+    assert_eq!(scene.service.table(), Some(&table(1, 1, &[&[0, 1]])));
 }
 
 #[test]
@@ -79,8 +82,7 @@ fn whoever_has_come_to_it_late_is_served_too() {
     assert_eq!(without_wakes(effects), [lend(1, A)]);
     // And it is asked again.
     scene.pending(1, 0, 0);
-    scene.run(emptied(A, &[11]));
-    let effects = scene.woken();
+    let effects = scene.run(emptied(A, &[11]));
     assert!(effects.contains(&probe(1)), "{effects:?}");
 }
 
@@ -99,21 +101,16 @@ fn what_cannot_be_lent_waits_until_its_process_accepts_again() {
     let mut scene = Scene::new();
     scene.joins_ready(A, "v1", &[(WEB, 10), (WEB, 11)]);
     scene.pending(1, 3, 0);
-    let slot = Slot(1);
     let kept = Waiting {
-        slot,
-        queued: 3,
-        beside: true,
         lendable: false,
+        ..waits(1, 3, true)
     };
     let effects = scene.run(Input::Waiting(vec![kept]));
     assert!(!effects.contains(&lend(1, A)), "{effects:?}");
     assert_eq!(scene.service.table(), Some(&table(1, 1, &[&[0]])));
-    scene.woken();
-    scene.pending(1, 0, 0);
-    let effects = scene.woken();
-    assert!(effects.contains(&accepts_again()), "{effects:?}");
-    assert!(!effects.contains(&probe(1)), "{effects:?}");
+    assert_eq!(scene.wake, None);
+    let effects = scene.run(accepts_again(1, 0));
+    assert!(effects.contains(&accepts(1)), "{effects:?}");
     assert_eq!(scene.service.table(), Some(&table(1, 1, &[&[0, 1]])));
 }
 
@@ -121,8 +118,10 @@ fn what_cannot_be_lent_waits_until_its_process_accepts_again() {
 fn a_server_that_accepts_from_none_of_its_listeners_is_left_alone() {
     let mut scene = Scene::new();
     scene.joins_ready(A, "v1", &[(WEB, 10), (WEB, 11)]);
-    assert_eq!(scene.on(waiting(0, 3, false)), []);
-    assert_eq!(scene.on(waiting(1, 3, false)), []);
+    // One on which nobody waits is given a connection, in which case it is seen to wait too.
+    assert_eq!(scene.on(waiting(0, 3, false)), [probe(1)]);
+    let both = [waits(0, 3, false), waits(1, 1, false)].to_vec();
+    assert_eq!(scene.on(Input::Waiting(both)), []);
     // Nor is the last one left out, whatever is said.
     scene.on(waiting(0, 3, true));
     scene.on(published());

@@ -24,6 +24,8 @@ pub(crate) enum Action {
     Arrive(usize),
     Finish(usize),
     Poll(usize),
+    Notice(usize),
+    NoticeEmpty(usize),
     Sleep,
     // All of the above have to happen in the end; what follows need not.
     Start(usize),
@@ -36,6 +38,8 @@ pub(crate) enum Action {
     KillAgent,
     Steal(usize),
     Intrude(usize),
+    Hang(usize),
+    Recover(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +69,24 @@ impl World {
             return Some(action);
         }
         let socks = 0..self.socks.len();
-        if let Some(action) = socks.filter_map(|sock| self.progress(sock)).next() {
+        if let Some(action) = socks.filter_map(|sock| self.progress(scope, sock)).next() {
             return Some(action);
         }
         if let Some(sock) = self.readable(scope) {
             return Some(Action::Poll(sock));
+        }
+        if let Some(sock) = self.waiting(scope) {
+            return Some(Action::Notice(sock));
+        }
+        let mut socks = 0..self.socks.len();
+        if let Some(sock) = socks.find(|sock| self.is_asked_and_empty(*sock)) {
+            return Some(Action::NoticeEmpty(sock));
+        }
+        // Where nobody else accepts, nothing can be done for whoever waits until it does again.
+        let mut hung = (0..self.socks.len()).filter(|sock| self.socks[*sock].hung);
+        let is_alone = |sock: &usize| !self.is_served(scope.socks[*sock].endpoint);
+        if let Some(sock) = hung.find(is_alone) {
+            return Some(Action::Recover(sock));
         }
         self.wake.map(|_| Action::Sleep)
     }
@@ -102,11 +119,11 @@ impl World {
     }
 
     /// What becomes of what is pending on a listener.
-    fn progress(&self, sock: usize) -> Option<Action> {
+    fn progress(&self, scope: &Scope, sock: usize) -> Option<Action> {
         let listener = &self.socks[sock];
         if listener.queued > 0 && self.acceptors(sock) != 0 {
             Some(Action::Accept(sock))
-        } else if listener.queued > 0 && listener.lent != 0 {
+        } else if listener.queued > 0 && self.borrower_accepts(scope, sock) {
             Some(Action::AcceptLent(sock))
         } else if listener.flight > 0 {
             Some(Action::Arrive(sock))
@@ -203,8 +220,14 @@ impl World {
             if listener.queued > 0 && self.acceptors(sock) != 0 {
                 add(Action::Accept(sock));
             }
-            if listener.queued > 0 && listener.lent != 0 {
+            if listener.queued > 0 && self.borrower_accepts(scope, sock) {
                 add(Action::AcceptLent(sock));
+            }
+            if self.budget.hangs > 0 && self.acceptors(sock) != 0 {
+                add(Action::Hang(sock));
+            }
+            if listener.hung && listener.procs != 0 {
+                add(Action::Recover(sock));
             }
             if listener.flight > 0 {
                 add(Action::Arrive(sock));

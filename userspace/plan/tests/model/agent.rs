@@ -70,6 +70,7 @@ impl World {
         }
         for sock in &mut self.socks {
             sock.exposed |= !sock.store;
+            (sock.asked, sock.probes) = (false, 0);
         }
         self.reap(scope)
     }

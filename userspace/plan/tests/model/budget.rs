@@ -14,6 +14,7 @@ pub(crate) struct Budget {
     pub(crate) refusals: u8,
     pub(crate) thefts: u8,
     pub(crate) strangers: u8,
+    pub(crate) hangs: u8,
 }
 
 impl Hash for Budget {
@@ -22,7 +23,7 @@ impl Hash for Budget {
 }
 
 impl Budget {
-    /// All of it in one word: six bits each, and one that is free.
+    /// All of it in one word: five bits each, and one that is free.
     pub(crate) fn packed(self) -> u64 {
         let all = [
             self.connections,
@@ -34,13 +35,14 @@ impl Budget {
             self.refusals,
             self.thefts,
             self.strangers,
+            self.hangs,
         ];
-        all.iter().fold(0, |word, few| word << 7 | u64::from(*few))
+        all.iter().fold(0, |word, few| word << 6 | u64::from(*few))
     }
 
     /// Whether one packed budget has at least as much of everything as another.
     pub(crate) fn covers(more: u64, less: u64) -> bool {
-        const FREE: u64 = 0x4081_0204_0810_2040;
+        const FREE: u64 = 0x0820_8208_2082_0820;
         ((more | FREE) - less) & FREE == FREE
     }
 }

@@ -138,6 +138,17 @@ impl World {
                     self.socks[*sock].lent |= 1 << process;
                 }
             }
+            Effect::Probe { slot } => {
+                let sock = self.custody.get(&slot.0).copied();
+                if let Some(sock) = sock.filter(|sock| self.socks[*sock].open) {
+                    let listener = &mut self.socks[sock];
+                    listener.queued += 1;
+                    listener.probes += 1;
+                    listener.asked = true;
+                } else {
+                    self.reports.push_back(Input::NotProbed { slot });
+                }
+            }
             Effect::Relay { slot } => {
                 if let Some(sock) = self.custody.get(&slot.0) {
                     self.socks[*sock].queued = 0;

@@ -33,9 +33,11 @@ pub(crate) enum Item {
     Refusal,
     /// The first generation knows nothing of this: it was adopted.
     Adopted,
+    /// Processes that live stop accepting from a listener, and may go on some time.
+    Hung,
 }
 
-pub(crate) const ALL: [Item; 12] = [
+pub(crate) const ALL: [Item; 13] = [
     Item::TwoEndpoints,
     Item::MissingEndpoint,
     Item::TwoProcesses,
@@ -48,6 +50,7 @@ pub(crate) const ALL: [Item; 12] = [
     Item::Stranger,
     Item::Refusal,
     Item::Adopted,
+    Item::Hung,
 ];
 
 /// Each item, and each pair of two.
@@ -74,11 +77,8 @@ pub(crate) fn scope(items: &[Item]) -> Scope {
     for generation in 0..generations {
         // With something else beside it, one generation of several processes is enough.
         let is_several = items.len() != 2 || generation == 0;
-        let owners = if has(Item::TwoProcesses) && is_several {
-            2
-        } else {
-            1
-        };
+        let is_two = has(Item::TwoProcesses) || has(Item::Hung);
+        let owners = if is_two && is_several { 2 } else { 1 };
         for owner in 0..owners {
             let newest = generation + 1 == generations;
             let its = if newest && missing { 1 } else { endpoints };
@@ -106,6 +106,7 @@ pub(crate) fn scope(items: &[Item]) -> Scope {
         refusals: one_if(has(Item::Refusal)),
         thefts: one_if(has(Item::Stranger)),
         strangers: one_if(has(Item::Stranger)),
+        hangs: one_if(has(Item::Hung)),
     };
     Scope {
         socks,

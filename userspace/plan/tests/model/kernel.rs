@@ -1,6 +1,7 @@
 //! The kernel's side: which listener a SYN goes to, and what a close does.
 
-use synflip_plan::{Pending, Reading, Service};
+use synflip_plan::{Pending, Reading, Service, Stuck, Waiting};
+use synflip_types::Slot;
 
 use crate::{
     scope::Scope,
@@ -146,6 +147,61 @@ impl World {
              {} queued",
             before.left, self.unheld, before.flight, before.half, before.queued
         ))
+    }
+
+    /// What the agent's look shows of a listener with a queue that nobody accepts from.
+    pub(crate) fn notice(&self, scope: &Scope, sock: usize) -> Option<Waiting> {
+        let slot = self.custody.iter().find(|(_, kept)| **kept == sock)?.0;
+        let listener = &self.socks[sock];
+        let endpoint = scope.socks[sock].endpoint;
+        let beside = |other: &usize| scope.socks[*other].endpoint == endpoint;
+        let mut others = (0..self.socks.len()).filter(beside);
+        Some(Waiting {
+            slot: Slot(*slot),
+            queued: listener.queued.into(),
+            beside: others.any(|other| self.acceptors(other) != 0),
+            lendable: true,
+        })
+    }
+
+    /// A listener whose queue nobody accepts from while somebody could, and who is not known yet to
+    /// be so.
+    pub(crate) fn waiting(&self, scope: &Scope) -> Option<usize> {
+        (0..self.socks.len()).find(|sock| {
+            let listener = &self.socks[*sock];
+            let waits = listener.hung && listener.procs != 0 && listener.queued > 0;
+            let endpoint = scope.socks[*sock].endpoint;
+            waits
+                && listener.lent == 0
+                && !self.is_only_asked(*sock)
+                && self.in_custody(*sock)
+                && self.is_served(endpoint)
+        })
+    }
+
+    /// Whether somebody whom the table names accepts at an endpoint.
+    pub(crate) fn is_served(&self, endpoint: usize) -> bool {
+        let mut steered = self.steered_to(endpoint).into_iter();
+        steered.any(|sock| self.known(self.acceptors(sock)) != 0)
+    }
+
+    /// Whether the agent has given it a connection, and its queue is empty now.
+    pub(crate) fn is_asked_and_empty(&self, sock: usize) -> bool {
+        let listener = &self.socks[sock];
+        let is_empty = listener.queued == 0 && listener.half == 0;
+        self.machine.is_some() && listener.asked && listener.open && is_empty
+    }
+
+    /// Whether nothing but the agent's own connection is in a listener's queue.
+    pub(crate) fn is_only_asked(&self, sock: usize) -> bool {
+        let machine = self.machine.iter();
+        let working = self.machine.as_ref().and_then(Service::working);
+        let mut listeners = machine.flat_map(|machine| machine.listeners().values());
+        let its = listeners.find(|listener| listener.cookie == crate::world::cookie(sock));
+        its.is_some_and(|its| {
+            let asked = its.stuck == Some(Stuck::Asked) && Some(its.generation) == working;
+            asked && self.socks[sock].queued <= 1
+        })
     }
 
     /// A listener that came to have something queued past the program when nobody looked: the

@@ -81,7 +81,8 @@ impl World {
             // be taken for the one that was ready.
             let sharers = scope.procs.iter().filter(|p| p.socks.contains(sock));
             let is_shared = has_died && sharers.count() > 1 && self.socks[**sock].procs != 0;
-            self.acceptors(**sock) == 0 && !is_shared
+            // That nobody accepts shows when somebody waits.
+            self.acceptors(**sock) == 0 && !is_shared && !self.socks[**sock].hung
         };
         match steered.iter().find(nobody) {
             Some(sock) => Err(format!(
@@ -138,7 +139,9 @@ impl World {
         }
         for (sock, listener) in self.socks.iter().enumerate() {
             let endpoint = scope.socks[sock].endpoint;
-            if listener.pending() > 0 && self.is_accepted_at(scope, endpoint) {
+            let waits = listener.pending() > 0 && !self.is_only_asked(sock);
+            let left_alone = listener.hung && !self.is_served(endpoint);
+            if waits && self.is_accepted_at(scope, endpoint) && !left_alone {
                 return Err(format!("a request on listener {sock} is never accepted"));
             }
             if listener.open && listener.procs != 0 && listener.exposed {
@@ -149,6 +152,7 @@ impl World {
                 return Err(format!("listener {sock} is never closed"));
             }
         }
+        self.check_all_work(scope)?;
         for endpoint in 0..2 {
             self.check_table(scope, endpoint)?;
             let served = self.is_accepted_at(scope, endpoint);
@@ -157,6 +161,26 @@ impl World {
             }
         }
         self.check_forgotten(scope)
+    }
+
+    /// The table names each listener of the generation that works, if it is accepted from.
+    fn check_all_work(&self, scope: &Scope) -> Result<(), Broken> {
+        let working = self.machine.as_ref().and_then(|machine| {
+            let working = machine.generation(machine.working()?)?;
+            Some(working.name.clone())
+        });
+        for sock in 0..self.socks.len() {
+            let generation = scope.generation_of(sock);
+            let works = generation < 7 && Some(crate::world::name(generation)) == working;
+            let accepted = self.known(self.acceptors(sock)) != 0;
+            let steered = self.steered_to(scope.socks[sock].endpoint);
+            if works && accepted && !steered.contains(&sock) {
+                return Err(format!(
+                    "listener {sock} is accepted from, and gets nothing"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The machine knows nobody who has ended.
@@ -260,7 +284,10 @@ impl World {
             let _infallible = write!(text, " {} {:?},", generation.name, generation.phase);
         }
         for endpoint in 0..2 {
-            let _infallible = write!(text, " {endpoint}: {:?}", self.steered_to(endpoint));
+            // An agent that comes after another finds out anew that nobody accepts from one.
+            let mut steered = self.steered_to(endpoint);
+            steered.retain(|sock| !self.socks[*sock].hung);
+            let _infallible = write!(text, " {endpoint}: {steered:?}");
         }
         text
     }

@@ -49,6 +49,7 @@ fn scope(random: &mut Random) -> Scope {
         refusals: few(2),
         thefts: few(2),
         strangers: few(1),
+        hangs: few(2),
     };
     scope.store = few(1) == 1;
     scope.keep = few(1) == 1;

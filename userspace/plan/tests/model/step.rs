@@ -62,6 +62,31 @@ impl World {
                 self.seen(scope.socks[sock].endpoint);
                 Ok(())
             }
+            Action::Notice(sock) => {
+                if let Some(notice) = self.notice(scope, sock) {
+                    self.reports.push_back(Input::Waiting(vec![notice]));
+                }
+                Ok(())
+            }
+            Action::NoticeEmpty(sock) => {
+                self.socks[sock].asked = false;
+                let probes = self.socks[sock].probes;
+                let kept = self.custody.iter().find(|(_, kept)| **kept == sock);
+                if let Some(slot) = kept.map(|(slot, _)| synflip_types::Slot(*slot)) {
+                    let report = Input::AcceptsAgain { slot, probes };
+                    self.reports.push_back(report);
+                }
+                Ok(())
+            }
+            Action::Hang(sock) => {
+                self.budget.hangs -= 1;
+                self.socks[sock].hung = true;
+                Ok(())
+            }
+            Action::Recover(sock) => {
+                self.socks[sock].hung = false;
+                Ok(())
+            }
             Action::Sleep => self.sleep(scope),
             Action::Start(process) => {
                 self.start(scope, process);

@@ -81,6 +81,12 @@ pub(crate) struct Sock {
     pub(crate) wild: bool,
     /// Whether an operator has given up what is pending on it (`retire --force`).
     pub(crate) forced: bool,
+    /// Whether its processes do not accept from it, although they live.
+    pub(crate) hung: bool,
+    /// How many connections the agent was to give it.
+    pub(crate) probes: u32,
+    /// Whether it is said when it is empty.
+    pub(crate) asked: bool,
     /// Whether somebody is expected since the last of its processes left.
     pub(crate) left: Option<Left>,
 }
@@ -152,6 +158,7 @@ pub(crate) fn rules(scope: &Scope) -> Rules {
         closing: pace(100),
         publish: pace(100),
         absent: pace(200),
+        stuck: pace(100),
     }
 }
 
@@ -268,6 +275,9 @@ impl World {
 
     /// The processes that accept from a listener of their own.
     pub(crate) fn acceptors(&self, sock: usize) -> u16 {
+        if self.socks[sock].hung {
+            return 0;
+        }
         let mut all = 0;
         for (at, process) in self.procs.iter().enumerate() {
             if process.ready && process.life == Life::Alive && !process.told {
@@ -275,6 +285,17 @@ impl World {
             }
         }
         all
+    }
+
+    /// Whether somebody who has been lent a listener accepts at its address.
+    pub(crate) fn borrower_accepts(&self, scope: &Scope, sock: usize) -> bool {
+        let endpoint = scope.socks[sock].endpoint;
+        let borrowers = self.socks[sock].lent;
+        (0..self.socks.len()).any(|own| {
+            let listener = &self.socks[own];
+            let its = scope.socks[own].endpoint == endpoint && listener.procs & borrowers != 0;
+            its && !listener.hung
+        })
     }
 
     /// Whether somebody whom the agent knows accepts at an endpoint.
