@@ -26,8 +26,10 @@ fn a_link_has_the_round_trip_time_asked_for() -> Result<()> {
                 .collect::<Result<Vec<_>, _>>()
         })?;
         times.sort();
+        // The clocks of an emulated machine's processors differ a little.
+        let short = if is_slow() { 19 * MS } else { 20 * MS };
         ensure!(
-            times[0] >= 20 * MS,
+            times[0] >= short,
             "{family:?}: shorter than asked: {times:?}"
         );
         // An emulated machine gets to its timers late.

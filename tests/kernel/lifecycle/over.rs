@@ -1,12 +1,12 @@
 //! Promise: nothing is left of a service that is over.
 
 use anyhow::{Result, ensure};
-use synflip_bed::{Fixture, wait::SOON};
+use synflip_bed::{Setup, wait::SOON};
 use synflip_bpf::service_dir;
 
 #[test]
 fn an_agent_without_servers_holds_nothing() -> Result<()> {
-    let fixture = Fixture::new()?;
+    let fixture = Setup::new().agent_args(&["--hold", "1"]).start()?;
     let pins = service_dir(fixture.agent.bpffs(), "web");
     let fds = fixture.agent.settled_fds()?;
     for round in 0..2 {

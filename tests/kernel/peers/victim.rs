@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::{Context as _, Result, ensure};
 use synflip_bed::{
-    Fixture,
+    Fixture, Setup,
     fixture::find,
     load::Mode,
     network::Load,
@@ -22,7 +22,7 @@ pub(super) struct Victim {
 
 impl Victim {
     pub(super) fn new() -> Result<Self> {
-        let fixture = Fixture::new()?;
+        let fixture = Setup::new().agent_args(&["--hold", "1"]).start()?;
         let server = fixture.first(&[])?;
         let fds = fixture.agent.settled_fds()?;
         // Some all the time, without keeping the processors from everything else.
@@ -52,7 +52,7 @@ impl Victim {
         let report = self.load.finish_unharmed()?;
         ensure!(report.by_generation.keys().eq([&1]), "{report:?}");
         self.fixture.agent.check_counters()?;
-        let service = self.fixture.agent.service()?;
+        let service = self.fixture.until("it is the only service", |_| true)?;
         ensure!(
             find(&service, "gen1").is_some() && service.epoch.0 == 1,
             "{service:#?}"

@@ -47,7 +47,7 @@ fn wherever_the_agent_dies_nothing_is_lost_or_left_behind() -> Result<()> {
             once.2,
             again.2
         );
-        possible.extend(once.1.iter().filter(|cut| again.1.contains(cut)));
+        possible.extend(in_both(&once.1, &again.1));
         rests.push((*setting, &once.2));
     }
     check_complete(&possible)?;
@@ -59,6 +59,20 @@ fn wherever_the_agent_dies_nothing_is_lost_or_left_behind() -> Result<()> {
     let mut ends = at_once(cuts, |cut| Ok((cut, dies_at(&cut, &rests))))?;
     ends.sort_by_key(|(cut, _)| cut.setting as usize);
     report(&ends)
+}
+
+/// The deaths that are possible in two runs; where a point was reached in both, and never between
+/// the same two others, those of the first.
+fn in_both<'a>(once: &'a [Cut], again: &[Cut]) -> Vec<&'a Cut> {
+    let (mut both, rest): (Vec<_>, Vec<_>) = once.iter().partition(|cut| again.contains(cut));
+    let has = |cuts: &[&Cut], point| cuts.iter().any(|cut| cut.die_at.point == point);
+    let reached = |cut: &&Cut| again.iter().any(|other| other.die_at == cut.die_at);
+    let missing = rest.into_iter().filter(reached);
+    let missing: Vec<_> = missing
+        .filter(|cut| !has(&both, cut.die_at.point))
+        .collect();
+    both.extend(missing);
+    both
 }
 
 /// Plays a setting with a death, and compares what is left.

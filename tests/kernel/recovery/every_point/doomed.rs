@@ -34,6 +34,9 @@ const QUIET: Duration = Duration::from_millis(300);
 /// After so long, a death that was due does not come any more.
 const LONG: Duration = Duration::from_secs(10);
 
+/// The last generation is waited for no longer than that.
+const HOLD: &[&str] = &["--hold", "1"];
+
 /// What has come of a setting.
 #[derive(Debug)]
 pub(crate) struct Played {
@@ -88,7 +91,11 @@ impl Doomed {
     ) -> Result<Self> {
         let store = Arc::new(Store::new()?);
         let dies = die_at.map(doom);
-        let all: Vec<&str> = args.iter().copied().chain(dies.as_deref()).collect();
+        let all: Vec<&str> = [args, HOLD]
+            .concat()
+            .into_iter()
+            .chain(dies.as_deref())
+            .collect();
         let mut setup = Setup::new().agent_args(&all).agent_traced();
         if stored {
             setup = setup.store(&store);
@@ -115,6 +122,15 @@ impl Doomed {
             ..self.fixture.spec(self.generations, LISTENERS)
         };
         self.fixture.start(&spec.args(args))
+    }
+
+    /// Starts another process of the first generation.
+    pub(crate) fn sibling(&self) -> Result<Generation> {
+        let spec = Spec {
+            without_agent: true,
+            ..self.fixture.spec(1, LISTENERS).joins("gen1")
+        };
+        self.fixture.start(&spec)
     }
 
     /// Starts a server that links nothing as the next generation.
@@ -177,7 +193,8 @@ impl Doomed {
     /// Starts the agent again, and it does not die any more.
     pub(crate) fn restart(&mut self) -> Result<()> {
         let netns = &self.fixture.net.server;
-        self.fixture.agent.restart_with(netns, self.args)
+        let args = [self.args, HOLD].concat();
+        self.fixture.agent.restart_with(netns, &args)
     }
 
     /// Waits until it has died, or has had nothing to do for long.
@@ -208,7 +225,7 @@ impl Doomed {
                 let netns = &self.fixture.net.server;
                 self.fixture
                     .agent
-                    .restart_unasked(netns, &[&doom(die_at)])?;
+                    .restart_unasked(netns, &[HOLD, &[&doom(die_at)]].concat())?;
                 self.death(Some(load))
             }
             None => {

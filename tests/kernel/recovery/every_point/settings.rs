@@ -8,7 +8,7 @@ use synflip_agent::DieAt;
 use synflip_bed::{
     fixture::{find, works},
     network::answers,
-    wait::SOON,
+    wait::{self, SECOND, SOON},
 };
 use synflip_wire::{Phase, ServiceStatus};
 
@@ -36,6 +36,8 @@ pub(crate) enum Setting {
     Death,
     /// The same of a generation that was adopted, as its successor is, which is lent nothing.
     Relay,
+    /// One of two processes of the working generation is frozen, under load, and goes on.
+    Frozen,
     /// An agent comes back and finds a service, under load.
     Return,
     /// The last generation leaves.
@@ -50,6 +52,7 @@ impl Setting {
         Self::Drain,
         Self::Death,
         Self::Relay,
+        Self::Frozen,
         Self::Back,
         Self::Joining,
         Self::Return,
@@ -72,6 +75,7 @@ impl Setting {
             Self::Retiring => retiring(die_at),
             Self::Death => death(die_at),
             Self::Relay => relay(die_at),
+            Self::Frozen => frozen(die_at),
             Self::Return => comeback(die_at),
             Self::End => end(die_at),
         }
@@ -217,6 +221,22 @@ fn relay(die_at: Option<DieAt>) -> Result<Played> {
     doomed.finish(None, vec![second])
 }
 
+fn frozen(die_at: Option<DieAt>) -> Result<Played> {
+    let mut doomed = Doomed::new(false, die_at)?;
+    let first = doomed.first(&[])?;
+    let sibling = doomed.sibling()?;
+    let load = trickle(&doomed.fixture.net);
+    load.more(SOME)?;
+    doomed.may_die()?;
+    first.signal(Signal::STOP)?;
+    // Until it is noticed, what is queued is accepted, and it has been asked.
+    wait::pause(4 * SECOND);
+    first.signal(Signal::CONT)?;
+    wait::pause(2 * SECOND);
+    doomed.death(Some(&load))?;
+    doomed.finish(Some(load), vec![first, sibling])
+}
+
 fn comeback(die_at: Option<DieAt>) -> Result<Played> {
     let mut doomed = Doomed::new(false, None)?;
     let first = doomed.first(&[])?;
@@ -237,6 +257,8 @@ fn end(die_at: Option<DieAt>) -> Result<Played> {
     doomed.may_die()?;
     first.signal(Signal::TERM)?;
     doomed.ends(first)?;
+    // The hold has to pass.
+    wait::pause(2 * SECOND);
     doomed.death(None)?;
     doomed.fixture.wait_over()?;
     let again = doomed.start(&[])?;
