@@ -28,6 +28,7 @@
 //! | the same, and there is no other | waits, for [`Rules::hold`] at most, for whoever registers; then it is reset | wait in the same listener: it stays in the table | `leave` (`hold`) |
 //! | a process of a generation that drains or stands by | is lent to the working generation; the drain ends when it is accepted | never came to it | `lend`, `drain` |
 //! | nobody, but a process that lives closes a listener silently | within a second the same as if it had ended | as if it had ended | `leave` (`abandoned`) |
+//! | nobody, but a process that lives accepts from a listener no more | is lent to those who accept once somebody has waited for a second | go to the siblings, until a connection of the agent's own has been accepted there | `stuck` |
 //! | whoever a listener was lent to | is lent to the others who accept at the address | as before | `leave`, `lend` |
 //! | a process that is not ready, or while it registers | there is nothing, if the program was in place; otherwise as above | never came to it | `join`, `joined`, `closing` |
 //! | the agent | stays: the servers have their descriptors, and accept | go where they did: the groups hold the program and the program its maps | `recover` |
@@ -48,7 +49,8 @@
 //! An *endpoint* is an address; a *place* is what is known of it. A generation *works* if the
 //! published table is its own. A listener is *held* by the processes that accept from it, *lent* to
 //! those that accept what is left on it, *in custody* if the agent has a duplicate, a *tombstone* if
-//! it stays only because it is the first of its bucket.
+//! it stays only because it is the first of its bucket, *stuck* if somebody waits on it while its
+//! siblings are accepted from.
 //!
 //! [`reuseport_select_sock`]: https://elixir.bootlin.com/linux/v6.12/source/net/core/sock_reuseport.c
 //! [`inet_reqsk_alloc`]: https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/inet_connection_sock.c

@@ -7,6 +7,7 @@ mod waits;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,9 @@ use crate::{error::chain, fdstore, process};
 
 /// Between two looks.
 const EACH: Duration = Duration::from_secs(1);
+/// All services look at the same moments: what one look has brought into the processor's cache is
+/// there for the next.
+static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// Before what has been seen is believed: of a process that ends the listeners may be closed a
 /// moment before its connection, by which it is known that it has ended.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -32,8 +36,8 @@ const SOON: Duration = Duration::from_millis(500);
 /// What has been noticed.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    /// The last look.
-    last: Option<Instant>,
+    /// The next look; none before the first listener has come.
+    due: Option<Instant>,
     /// Whether the program has been attached to a group on which it has not been seen yet.
     attached: bool,
     /// Descriptors that registrations have brought.
@@ -116,14 +120,15 @@ impl Watch {
         is_sure
     }
 
-    /// How long after a look the next one comes.
-    fn pause(&self) -> Duration {
+    /// When the next look comes after one at this moment.
+    fn next(&self, now: Instant) -> Instant {
         if !self.suspected.is_empty() {
-            AGAIN
+            now + AGAIN
         } else if self.strangers.are_suspected() {
-            SOON
+            now + SOON
         } else {
-            EACH
+            let since = now.saturating_duration_since(*FIRST);
+            now + EACH - Duration::from_nanos_u128(since.as_nanos() % EACH.as_nanos())
         }
     }
 }
@@ -134,22 +139,27 @@ impl Executor {
         if self.custody.is_empty() || self.setting.looker.is_none() {
             return None;
         }
-        let pause = self.watch.pause();
-        let since = self.watch.last.map(|last| last.elapsed());
-        Some(pause.saturating_sub(since.unwrap_or_default()))
+        let due = self.watch.due;
+        let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+        Some(left.unwrap_or_default())
     }
 
     /// Looks, if it is time.
     pub(super) fn watch_if_due(&mut self) {
         let attached = std::mem::take(&mut self.watch.attached);
-        let last = *self.watch.last.get_or_insert_with(Instant::now);
-        let is_due = last.elapsed() >= self.watch.pause();
+        let now = Instant::now();
+        let due = *self.watch.due.get_or_insert_with(|| now + EACH);
+        let is_due = due <= now;
         if !is_due && !attached {
             return;
         }
+        self.look_around(is_due);
         if is_due {
-            self.watch.last = Some(Instant::now());
+            self.watch.due = Some(self.watch.next(now));
         }
+    }
+
+    fn look_around(&mut self, is_due: bool) {
         if self.watches().is_none() {
             return;
         }
@@ -216,6 +226,7 @@ impl Executor {
     }
 
     fn report_strangers(&mut self, found: &[(Slot, Looked)]) {
+        let seen: BTreeMap<Slot, &Looked> = found.iter().map(|(slot, l)| (*slot, l)).collect();
         let mut all: BTreeMap<EndpointId, usize> = BTreeMap::new();
         for (slot, looked) in found {
             // One that was refused is in somebody else's group.
@@ -225,9 +236,11 @@ impl Executor {
             let Some(endpoint) = self.notes.get(slot).map(|note| note.endpoint) else {
                 continue;
             };
-            let known = self.known_at(endpoint, found);
-            let strangers = usize::from(looked.members).saturating_sub(known);
-            all.insert(EndpointId(endpoint), strangers);
+            // Those of an endpoint are in one group.
+            all.entry(EndpointId(endpoint)).or_insert_with(|| {
+                let known = self.known_at(endpoint, &seen);
+                usize::from(looked.members).saturating_sub(known)
+            });
         }
         for (endpoint, present) in self.watch.strangers.notice(Instant::now(), &all) {
             self.report(Input::Strangers { endpoint, present });
@@ -235,8 +248,7 @@ impl Executor {
     }
 
     /// How many listeners of an endpoint's group are known.
-    fn known_at(&self, endpoint: u32, found: &[(Slot, Looked)]) -> usize {
-        let seen: BTreeMap<Slot, &Looked> = found.iter().map(|(slot, l)| (*slot, l)).collect();
+    fn known_at(&self, endpoint: u32, seen: &BTreeMap<Slot, &Looked>) -> usize {
         let noted = self.notes.iter().filter(|(slot, note)| {
             // What the agent does not have yet is somebody's who is to come back to it.
             note.endpoint == endpoint
@@ -357,21 +369,26 @@ mod tests {
         slots.map(Slot).into()
     }
 
+    fn pause(watch: &Watch) -> Duration {
+        let now = *FIRST + Duration::from_millis(1234);
+        watch.next(now) - now
+    }
+
     #[test]
     fn what_has_been_seen_twice_is_said_once() {
         let mut watch = Watch::default();
         assert!(!watch.is_news(alone([])));
         assert!(!watch.is_news(alone([1])));
-        assert_eq!(watch.pause(), AGAIN);
+        assert_eq!(pause(&watch), AGAIN);
         assert!(watch.is_news(alone([1])));
-        assert_eq!(watch.pause(), EACH);
+        assert!(pause(&watch) == Duration::from_millis(766));
         assert!(!watch.is_news(alone([1])));
         assert!(!watch.is_news(alone([1, 2])));
         assert!(watch.is_news(alone([1, 2])));
         assert!(!watch.is_news(alone([2])));
         watch.brought();
         assert!(!watch.is_news(alone([])));
-        assert_eq!(watch.pause(), EACH);
+        assert!(pause(&watch) == Duration::from_millis(766));
     }
 
     #[test]
@@ -393,6 +410,6 @@ mod tests {
         let mut watch = Watch::default();
         assert!(!watch.is_news(alone([1])));
         assert!(!watch.is_news(alone([])));
-        assert_eq!(watch.pause(), EACH);
+        assert!(pause(&watch) == Duration::from_millis(766));
     }
 }
