@@ -3,5 +3,6 @@
 mod named;
 mod over;
 mod ready;
+mod released;
 mod returns;
 mod timeline;

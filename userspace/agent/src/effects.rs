@@ -292,6 +292,7 @@ impl Executor {
     /// The service is over: nothing of it is left but its pins.
     fn end(mut self) {
         self.reach(Point::Before(EffectKind::End));
+        self.give_back();
         if let Some((steering, _)) = self.kernel.take() {
             match steering.unpin() {
                 Ok(()) => tracing::info!(service = %self.service, "service over"),

@@ -111,14 +111,17 @@ pub(crate) fn kernel(error: &BpfError) -> Refusal {
 pub(crate) fn planned(service: &str, error: &PlanError) -> Refusal {
     let code = match error {
         PlanError::NoSuchGeneration { .. } => ErrorCode::NoSuchGeneration,
-        PlanError::NotReady { .. } | PlanError::NoneReady => ErrorCode::NotReady,
+        PlanError::NotReady { .. }
+        | PlanError::NoneReady
+        | PlanError::NotAllAccept
+        | PlanError::NobodyWorks => ErrorCode::NotReady,
         PlanError::AlreadyWorking { .. } => ErrorCode::AlreadyWorking,
         PlanError::FlipInProgress => ErrorCode::FlipInProgress,
         PlanError::EpochMoved { .. } => ErrorCode::EpochMoved,
         PlanError::EndpointMissing { .. } => ErrorCode::EndpointMissing,
         PlanError::NoPrevious => ErrorCode::NoPrevious,
         PlanError::StillWorking { .. } => ErrorCode::StillWorking,
-        PlanError::StillDraining { .. } => ErrorCode::StillDraining,
+        PlanError::StillDraining { .. } | PlanError::OthersThere { .. } => ErrorCode::StillDraining,
         PlanError::GenerationClosed { .. } => ErrorCode::GenerationClosed,
         PlanError::RegisteredAlready { .. } | PlanError::OfTwoGenerations { .. } => {
             ErrorCode::BadListener

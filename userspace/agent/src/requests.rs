@@ -115,6 +115,10 @@ impl Registry {
                 }
                 Err(refusal) => return Ok(Err(refusal)),
             },
+            Request::Release { service } => match self.owned(by, service) {
+                Ok(service) => self.tell_machine(&service, Input::Release { by })?,
+                Err(refusal) => return Ok(Err(refusal)),
+            },
             _ => {
                 let text = "this agent does not know that request";
                 return Ok(Err(Refusal::new(ErrorCode::UnknownRequest, text)));

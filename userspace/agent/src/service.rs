@@ -254,6 +254,7 @@ const fn wire_event(event: Event) -> synflip_wire::Event {
         Event::Standby => synflip_wire::Event::Standby,
         Event::Drained => synflip_wire::Event::Drained,
         Event::Retired => synflip_wire::Event::Retired,
+        Event::Released => synflip_wire::Event::Released,
     }
 }
 

@@ -112,6 +112,7 @@ fn text(what: &Happened) -> String {
         }
         Happened::Retired { force: false } => "retired".into(),
         Happened::Retired { force: true } => "retired by force".into(),
+        Happened::Released => "given back to plain SO_REUSEPORT".into(),
         Happened::NotPublished { why } => format!("not published: {why}"),
         Happened::Held { .. } => "nobody accepts any more: the listeners are held open".into(),
         Happened::GivenUp { .. } => "nobody accepts for it; its listeners are closed".into(),

@@ -31,3 +31,4 @@ pub use pins::{Leftover, leftovers, remove as remove_pins};
 pub use probe::{Privilege, Probe, probe};
 pub use publish::{Published, Publisher, Step};
 pub use steering::Steering;
+pub use sys::detach;

@@ -1,7 +1,8 @@
 //! The one place with calls that neither aya nor std offers: reading and writing a
 //! `REUSEPORT_SOCKARRAY` whose values are 64 bits wide, so that cookies can be read back; reading
 //! the number of a map in a map of maps; making, filling and reading a slot table in one call
-//! each; attaching an iterator to a map; pinning a program by its descriptor; and giving memory back.
+//! each; attaching an iterator to a map; pinning a program by its descriptor; taking a
+//! program off a reuseport group; and giving memory back.
 
 use std::{
     ffi::CString,
@@ -207,6 +208,29 @@ pub(crate) fn lookup<V: Value>(map: BorrowedFd<'_>, key: u32) -> io::Result<V> {
 /// Removes a 32-bit key.
 pub(crate) fn delete(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
     command::<u64>(BPF_MAP_DELETE_ELEM, map, &key, None)
+}
+
+/// Takes the program off a listener's reuseport group (`SO_DETACH_REUSEPORT_BPF`).
+///
+/// # Errors
+/// `NotFound` if there is none, or the listener is in no group.
+pub fn detach(listener: BorrowedFd<'_>) -> io::Result<()> {
+    let unused: i32 = 0;
+    // SAFETY: the kernel reads an int, and the length says so.
+    let result = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_DETACH_REUSEPORT_BPF,
+            (&raw const unused).cast(),
+            i32::BITS / u8::BITS,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Gives memory that is no longer in use back to the system.

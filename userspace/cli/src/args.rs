@@ -44,6 +44,9 @@ pub(crate) enum Command {
     Adopt(AdoptArgs),
     /// Forget a generation that is not working; its servers are told to close.
     Retire(RetireArgs),
+    /// Give a service back to plain SO_REUSEPORT; its servers go on, and are steered again when they
+    /// are started anew.
+    Release(ReleaseArgs),
     /// Say what this kernel and this user can do, and what is missing.
     Doctor(DoctorArgs),
     /// Carry connections for an agent, which starts this by itself; standard input is its socket.
@@ -178,6 +181,15 @@ pub(crate) struct RetireArgs {
     /// Do so even while connections are pending on it: they are lost.
     #[arg(long)]
     pub(crate) force: bool,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReleaseArgs {
+    /// The service.
+    pub(crate) service: Name,
     /// Print one JSON document.
     #[arg(long)]
     pub(crate) json: bool,

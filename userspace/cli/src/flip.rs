@@ -9,7 +9,7 @@ use synflip_wire::{
 };
 
 use crate::{
-    args::{FlipArgs, RetireArgs, RollbackArgs, WaitArgs},
+    args::{FlipArgs, ReleaseArgs, RetireArgs, RollbackArgs, WaitArgs},
     client,
     exit::Done,
     render,
@@ -50,6 +50,21 @@ pub(crate) fn retire(args: &RetireArgs, socket: &Path) -> anyhow::Result<Done> {
     match client::ask(&mut client, &request)? {
         Reply::Done if *json => render::json(&serde_json::json!({ "retired": generation })),
         Reply::Done => render::out(&format!("{generation} retired\n")),
+        other => client::unexpected(&other),
+    }
+}
+
+pub(crate) fn release(args: &ReleaseArgs, socket: &Path) -> anyhow::Result<Done> {
+    let mut client = client::connect(socket)?;
+    let ReleaseArgs { service, json } = args;
+    let request = Request::Release {
+        service: Some(service.clone()),
+    };
+    match client::ask(&mut client, &request)? {
+        Reply::Done if *json => render::json(&serde_json::json!({ "released": service })),
+        Reply::Done => render::out(&format!(
+            "{service} released: its servers go on as with plain SO_REUSEPORT\n"
+        )),
         other => client::unexpected(&other),
     }
 }

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Rollback(rollback) => flip::rollback(&rollback, &socket),
         Command::Adopt(adopt) => adopt::run(&adopt, &socket),
         Command::Retire(retire) => flip::retire(&retire, &socket),
+        Command::Release(release) => flip::release(&release, &socket),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Relay => synflip_relay::run()
             .map(|()| Done::Fully)

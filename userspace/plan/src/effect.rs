@@ -156,7 +156,9 @@ pub enum Effect {
         /// When.
         at: Moment,
     },
-    /// The service is over: remove its pins.
+    /// The service is over: remove its pins. Of listeners that are in custody still, it has been
+    /// given back to plain SO_REUSEPORT: take the program off their groups, and close the
+    /// duplicates.
     End,
 }
 

@@ -18,6 +18,23 @@ pub enum PlanError {
         /// What there is.
         known: String,
     },
+    /// A service can be released only where nobody but the working generation is.
+    #[error(
+        "{names} is there besides the working generation; retire it first, or wait until it has drained and closed"
+    )]
+    OthersThere {
+        /// The others.
+        names: String,
+    },
+    /// A service can be released only where all its listeners are accepted from.
+    #[error(
+        "a process of the working generation has ended and its listeners are held open, or it is not ready; \
+         look at the status and try again"
+    )]
+    NotAllAccept,
+    /// Nobody works.
+    #[error("no generation works")]
+    NobodyWorks,
     /// No generation that is not working is ready.
     #[error("no generation is ready to be flipped to; a server says so with ready()")]
     NoneReady,

@@ -70,6 +70,11 @@ pub enum Input {
         /// Even while connections are pending on it.
         force: bool,
     },
+    /// An operator wants the service to be steered no more.
+    Release {
+        /// Who asks.
+        by: Asker,
+    },
     /// The kernel has refused to take a listener into its slot.
     NotFilled {
         /// The slot.

@@ -74,6 +74,7 @@ mod lend;
 mod look;
 mod notes;
 mod recover;
+mod release;
 mod retire;
 mod rules;
 mod service;

@@ -116,6 +116,7 @@ impl Service {
                 generation,
                 force,
             } => self.retire(by, &generation, force, now),
+            Input::Release { by } => self.release(by),
             Input::NotFilled { slot, why } => self.not_filled(slot, &why),
             Input::Attached { join, result } => self.attached(join, result, now),
             Input::Published(result) => self.published(result, now),

@@ -75,6 +75,8 @@ pub enum Event {
     Drained,
     /// Retired by an operator: close, whatever is pending.
     Retired,
+    /// Nobody is steered any more: serve on, and do not register again.
+    Released,
 }
 
 /// What is put into the log and the timeline.
@@ -163,6 +165,8 @@ pub enum Happened {
         /// Whatever was pending.
         force: bool,
     },
+    /// An operator has given the service back to plain SO_REUSEPORT.
+    Released,
     /// A table was not published.
     NotPublished {
         /// Why.

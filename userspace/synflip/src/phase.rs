@@ -14,7 +14,7 @@ use crate::shared::Shared;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
-    /// No agent has been reached: a plain SO_REUSEPORT server.
+    /// No agent has been reached, or it has released the service: a plain SO_REUSEPORT server.
     Plain,
     /// The agent knows the listeners; the generation is not ready.
     Registered,

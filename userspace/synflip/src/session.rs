@@ -10,8 +10,8 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags};
 use synflip_wire::{
-    Client, Endpoint, ErrorCode, ListenerSpec, MAX_FDS, Message, Name, Refusal, Register, Reply,
-    Request, RequestId, WireError,
+    Client, Endpoint, ErrorCode, Event, ListenerSpec, MAX_FDS, Message, Name, Refusal, Register,
+    Reply, Request, RequestId, WireError,
 };
 
 use crate::{
@@ -43,6 +43,8 @@ pub(crate) struct Session {
     ready: Option<RequestId>,
     /// How many clients the agent believes to be served.
     clients: u64,
+    /// Whether the agent has given the listeners back: it is not asked again.
+    released: bool,
     /// Whether it has been reported that the agent does not want this server.
     reported: bool,
 }
@@ -75,6 +77,7 @@ impl Session {
             ready: None,
             clients: 0,
             reported: false,
+            released: false,
         }
     }
 
@@ -188,6 +191,9 @@ impl Session {
         // with connections on it.
         self.listen(&mut client)?;
         said?;
+        if self.released {
+            return Ok(());
+        }
         let clients = self.shared.lock().clients;
         if clients != self.clients {
             client.send(&Request::Serves { clients }, &[])?;
@@ -234,6 +240,7 @@ impl Session {
                     }
                 }
             }
+            Reply::Event(Event::Released) => self.released(),
             Reply::Event(event) => match after(event) {
                 Some(phase) => self.shared.enter(phase),
                 None => log::debug!("synflip: ignored {event:?}"),
@@ -246,8 +253,8 @@ impl Session {
     /// Sleeps, and connects again when it is time to.
     fn retry(&mut self) -> Result<(), Failure> {
         let left = self.retry_at.saturating_duration_since(Instant::now());
-        if self.shared.is_over() {
-            // The generation is over: there is nothing to register any more.
+        if self.shared.is_over() || self.released {
+            // The generation is over, or nobody's: there is nothing to register any more.
             self.sleep(None);
         } else if left.is_zero() {
             self.connect()?;
@@ -284,6 +291,15 @@ impl Session {
         }
         self.shared
             .update(|state| state.readiness = Readiness::Accepted);
+    }
+
+    /// An operator has given the service back to plain SO_REUSEPORT.
+    fn released(&mut self) {
+        self.released = true;
+        self.shared.update(|state| {
+            (state.connected, state.steered) = (false, false);
+        });
+        self.shared.enter(Phase::Plain);
     }
 
     /// The agent has refused that the server is ready.

@@ -63,6 +63,8 @@ pub enum Event {
     Drained,
     /// Retired by an operator: close the listeners, whatever is pending.
     Retired,
+    /// Nobody is steered any more: serve on as without an agent, and do not register again.
+    Released,
     /// One of a later release: whoever gets it goes on.
     #[serde(other)]
     Unknown,

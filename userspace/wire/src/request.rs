@@ -55,6 +55,11 @@ pub enum Request {
         #[serde(default)]
         drop_endpoints: Vec<Endpoint>,
     },
+    /// Gives a service back to plain SO_REUSEPORT: its servers go on, and nobody is steered.
+    Release {
+        /// The service; may be left out while there is only one.
+        service: Option<Name>,
+    },
     /// Forgets a generation that is not working and tells its servers to close.
     Retire {
         /// The service; may be left out while there is only one.

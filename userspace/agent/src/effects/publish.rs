@@ -42,6 +42,22 @@ impl Executor {
         groups.into_values().collect()
     }
 
+    /// Takes the programs off the groups of what is in custody still, and closes it: its servers
+    /// go on without.
+    pub(super) fn give_back(&mut self) {
+        for listener in self.custody.values() {
+            // Of several in one group, the first has done it.
+            match synflip_bpf::detach(listener.as_fd()) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(service = %self.service, "taking the program off: {error}");
+                }
+                _ => {}
+            }
+        }
+        let slots: Vec<Slot> = self.custody.keys().copied().collect();
+        slots.into_iter().for_each(|slot| self.close(slot, 0));
+    }
+
     /// Waits for a grace period.
     pub(super) fn barrier(&mut self) {
         if let Some((_, publisher)) = &mut self.kernel

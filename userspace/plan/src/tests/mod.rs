@@ -18,6 +18,7 @@ mod missing;
 mod readiness;
 mod recovery;
 mod refused;
+mod release;
 mod retire;
 mod returning;
 mod sound;

@@ -324,7 +324,7 @@ impl World {
                 let generation = scope.procs[process].generation;
                 self.nothing_comes(scope, &crate::world::name(generation))?;
             }
-            Event::Working | Event::Draining | Event::Retired => {}
+            Event::Working | Event::Draining | Event::Retired | Event::Released => {}
         }
         if matches!(event, Event::Drained | Event::Retired) {
             self.procs[process].told = true;

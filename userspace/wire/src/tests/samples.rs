@@ -21,7 +21,7 @@ macro_rules! all {
     };
 }
 
-all!(events, Event: Working, Draining, Leaving, Standby, Drained, Retired, Unknown);
+all!(events, Event: Working, Draining, Leaving, Standby, Drained, Retired, Released, Unknown);
 all!(phases, Phase: Registered, Ready, Working, Draining, Leaving, Standby, Drained, Unknown);
 all!(ends, DrainEnd: Drained, Standby, DeadlinePassed, Superseded, Serving, Unknown);
 all!(codes, ErrorCode:
@@ -73,6 +73,9 @@ pub(super) fn requests() -> Vec<Request> {
             generation: "v1".parse().unwrap(),
             force: true,
         },
+        Request::Release {
+            service: service.clone(),
+        },
         Request::Unknown,
     ];
     for one in &all {
@@ -87,6 +90,7 @@ pub(super) fn requests() -> Vec<Request> {
             | Request::Status { .. }
             | Request::Flip { .. }
             | Request::Retire { .. }
+            | Request::Release { .. }
             | Request::Unknown => {}
         }
     }
