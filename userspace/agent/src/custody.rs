@@ -159,7 +159,8 @@ impl Custody {
 
     /// A duplicate for a process that is to accept what is queued on it.
     ///
-    /// Only of a listener that no process serves, or that is in non-blocking mode: see [`Self::set_nonblocking`].
+    /// Only of a listener that no process serves, or that is in non-blocking mode: see
+    /// [`Self::set_nonblocking`].
     pub(crate) fn lend(&self) -> std::io::Result<OwnedFd> {
         self.set_nonblocking()?;
         self.fd.try_clone()
@@ -167,7 +168,8 @@ impl Custody {
 
     /// Takes a connection off its queue; none if the queue is empty. Never blocks.
     ///
-    /// Only of a listener that no process serves, or that is in non-blocking mode: see [`Self::set_nonblocking`].
+    /// Only of a listener that no process serves, or that is in non-blocking mode: see
+    /// [`Self::set_nonblocking`].
     pub(crate) fn accept(&self) -> std::io::Result<Option<OwnedFd>> {
         self.set_nonblocking()?;
         match accept_with(&self.fd, SocketFlags::CLOEXEC) {

@@ -9,8 +9,13 @@ use crate::{Effect, Link, Moment, ProcessId, Reading, Service};
 impl Service {
     /// The processes that connections to a listener's address go to, ready and not absent.
     ///
-    /// Not by the listener itself, and not by one that nobody accepts from.
-    fn accepting_beside(&self, slot: Slot, link: impl Fn(Link) -> bool) -> Vec<ProcessId> {
+    /// Not by the listener itself, and by one that nobody accepts from only if `stuck` says so.
+    fn accepting_beside(
+        &self,
+        slot: Slot,
+        stuck: bool,
+        link: impl Fn(Link) -> bool,
+    ) -> Vec<ProcessId> {
         let endpoint = self.listeners.get(&slot).map(|listener| listener.endpoint);
         let table = self.published.as_ref().zip(endpoint);
         let slots = table
@@ -19,7 +24,7 @@ impl Service {
         let others = slots.iter().filter(|other| **other != slot.0);
         let listeners = others.filter_map(|slot| self.listeners.get(&Slot(*slot)));
         let holders = listeners
-            .filter(|l| l.accepts() && l.stuck.is_none())
+            .filter(|l| l.accepts() && (stuck || l.stuck.is_none()))
             .flat_map(|listener| &listener.holders);
         let ready = holders.filter(|(_, ready)| **ready).map(|(id, _)| *id);
         let known = ready.filter(|id| self.processes.get(id).is_some_and(|p| link(p.link)));
@@ -29,12 +34,18 @@ impl Service {
 
     /// Who can be lent a listener.
     pub(crate) fn takers(&self, slot: Slot) -> Vec<ProcessId> {
-        self.accepting_beside(slot, |link| link == Link::Connected)
+        let connected = |link| link == Link::Connected;
+        let all = self.accepting_beside(slot, false, connected);
+        if !all.is_empty() {
+            return all;
+        }
+        // Where nobody accepts, whoever does so first again.
+        self.accepting_beside(slot, true, connected)
     }
 
     /// Whether somebody accepts connections to a listener's address, from another listener.
     pub(crate) fn is_accepted_beside(&self, slot: Slot) -> bool {
-        !self.accepting_beside(slot, |_| true).is_empty()
+        !self.accepting_beside(slot, false, |_| true).is_empty()
     }
 
     /// Has what is queued on a listener be accepted by somebody.
@@ -50,7 +61,7 @@ impl Service {
             // Not if a process that accepts there has yet to connect to this agent: it can be lent the
             // listener then.
             if !self
-                .accepting_beside(slot, |link| link == Link::Adopted)
+                .accepting_beside(slot, true, |link| link == Link::Adopted)
                 .is_empty()
             {
                 self.put(Effect::Relay { slot });

@@ -132,15 +132,14 @@ impl Service {
 
     /// The listeners of the working generation that are given a connection as soon as they are empty.
     ///
-    /// Those that are lent are not, nor those whose new connections nobody else could take.
+    /// Those that are lent are not: whoever has one says when it is empty.
     pub(crate) fn stuck_to_ask(&self) -> BTreeSet<Slot> {
-        let is_to_ask = |(slot, listener): &(&Slot, &Listener)| {
+        let is_to_ask = |(_, listener): &(&Slot, &Listener)| {
             listener.stuck == Some(Stuck::Seen)
                 && listener.is_held()
                 && !listener.stopped
                 && listener.lent.is_empty()
                 && Some(listener.generation) == self.working
-                && self.is_accepted_beside(**slot)
         };
         let all = self.listeners.iter().filter(is_to_ask);
         all.map(|(slot, _)| *slot).collect()

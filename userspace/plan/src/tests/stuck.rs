@@ -166,3 +166,23 @@ fn after_a_rollback_it_is_found_out_anew() {
     assert_eq!(scene.service.table(), Some(&table(1, 3, &[&[0]])));
     assert!(scene.service.listeners()[&Slot(0)].stuck.is_none());
 }
+
+#[test]
+fn what_a_dead_sibling_has_left_is_lent_although_nobody_accepts_just_now() {
+    let mut scene = Scene::new();
+    scene.joins_ready(A, "v1", &[(WEB, 10)]);
+    scene.joins_ready(B, "v1", &[(WEB, 11)]);
+    scene.pending(1, 3, 0);
+    scene.run(waiting(1, 3, true));
+    scene.pending(0, 2, 0);
+    let effects = scene.run(died(A));
+    assert!(effects.contains(&lend(0, B)), "{effects:?}");
+    assert_eq!(scene.service.table(), Some(&table(1, 1, &[&[1]])));
+    // When it accepts again, it is asked, and no longer said to be stuck.
+    scene.pending(1, 0, 0);
+    while scene.service.listeners()[&Slot(1)].stuck == Some(crate::Stuck::Seen) {
+        scene.woken();
+    }
+    scene.run(accepts_again(1, 1));
+    assert_eq!(scene.service.listeners()[&Slot(1)].stuck, None);
+}
