@@ -98,6 +98,7 @@ fn a_rollback_to_a_generation_that_has_closed_is_refused_with_its_cure() -> Resu
     let _second = fixture.generation(2, &[])?;
     fixture.agent.flip("gen2")?;
     first.wait_exit(SOON)?;
+    fixture.wait_gone("gen1")?;
     refused(&fixture.agent, &["rollback"], "flip with --keep")
 }
 

@@ -8,6 +8,7 @@ pub(crate) const OPEN: &[&str] = &[
     "A13a",
     "A13b",
     "A17",
+    "A25b",
     "B3",
     "B4",
     "B6",

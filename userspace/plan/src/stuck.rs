@@ -2,7 +2,7 @@
 //! accept loop has ended, it hangs.
 //!
 //! The sign is a connection that stays at the head of the accept queue while another listener of
-//! the endpoint is accepted from, or while the listener's generation does not work any more. Where
+//! the endpoint is accepted from, while the listener's generation works. Where
 //! nobody comes to the others, one of them is given a connection of the agent's own. Then
 //! the table leaves the listener out, and what is queued on it is lent to those who accept. That
 //! they have emptied it says nothing about its own process: so a connection of the agent's own is
@@ -43,16 +43,16 @@ impl Service {
                 continue;
             };
             let its_own = listener.role == Role::Member && listener.custody && !listener.stopped;
-            if !its_own || !listener.is_held() {
+            let works = Some(listener.generation) == self.working;
+            if !its_own || !works || !listener.is_held() {
                 continue;
             }
-            let is_old = Some(listener.generation) != self.working;
             let known = listener.stuck.is_some();
-            let only_asked = listener.stuck == Some(Stuck::Asked) && *queued <= 1 && !is_old;
+            let only_asked = listener.stuck == Some(Stuck::Asked) && *queued <= 1;
             if only_asked || !self.is_accepted_beside(*slot) {
                 continue;
             }
-            if !(known || is_old || *beside) {
+            if !(known || *beside) {
                 idle.insert(listener.endpoint);
                 continue;
             }

@@ -1,9 +1,9 @@
-//! Listeners that nobody accepts from although their process lives (hazards A15 and A25b).
+//! Listeners that nobody accepts from although their process lives (hazard A15).
 
 use synflip_types::Slot;
 
 use super::{build::*, effects::*, inputs::*};
-use crate::{Effect, Happened, Input, Phase, Waiting};
+use crate::{Effect, Happened, Input, Waiting};
 
 fn probe(slot: u32) -> Effect {
     let slot = Slot(slot);
@@ -137,34 +137,10 @@ fn a_lone_listener_and_one_that_nobody_knows_stay_where_they_are() {
 }
 
 #[test]
-fn what_waits_on_a_generation_that_drains_is_lent_to_the_one_that_works() {
-    // Hazard A25b: nobody is accepted meanwhile, since nobody comes.
+fn what_waits_on_a_generation_that_drains_is_its_own() {
     let mut scene = Scene::v1_drains();
     scene.pending(0, 3, 0);
-    let effects = scene.run(waiting(0, 3, false));
-    assert_eq!(effects[..2], [is_stuck(), lend(0, B)]);
-    // It is lent once.
-    assert_eq!(without_wakes(scene.run(waiting(0, 3, false))), []);
-    scene.pending(0, 0, 0);
-    scene.run(emptied(B, &[10]));
-    for _ in 0..10 {
-        let effects = scene.woken();
-        // Nobody is to come to it: it is not asked.
-        assert!(!effects.contains(&probe(0)), "{effects:?}");
-        if scene.phase(1) != Some(Phase::Draining) {
-            return;
-        }
-    }
-    panic!("it does not drain");
-}
-
-#[test]
-fn after_a_rollback_it_is_found_out_anew() {
-    let mut scene = Scene::v1_drains();
-    scene.run(waiting(0, 3, false));
-    scene.run(Flips::to("v1").keep().input());
-    assert_eq!(scene.service.table(), Some(&table(1, 3, &[&[0]])));
-    assert!(scene.service.listeners()[&Slot(0)].stuck.is_none());
+    assert_eq!(without_wakes(scene.on(waiting(0, 3, true))), []);
 }
 
 #[test]

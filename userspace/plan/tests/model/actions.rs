@@ -84,7 +84,10 @@ impl World {
         }
         // Where nobody else accepts, nothing can be done for whoever waits until it does again.
         let mut hung = (0..self.socks.len()).filter(|sock| self.socks[*sock].hung);
-        let is_alone = |sock: &usize| !self.is_served(scope.socks[*sock].endpoint);
+        let is_alone = |sock: &usize| {
+            let served = self.is_served(scope.socks[*sock].endpoint);
+            !served || !self.is_of_working(scope, *sock)
+        };
         if let Some(sock) = hung.find(is_alone) {
             return Some(Action::Recover(sock));
         }

@@ -175,8 +175,17 @@ impl World {
                 && listener.lent == 0
                 && !self.is_only_asked(*sock)
                 && self.in_custody(*sock)
+                && self.is_of_working(scope, *sock)
                 && self.is_served(endpoint)
         })
+    }
+
+    /// Whether a listener is of the generation that works.
+    pub(crate) fn is_of_working(&self, scope: &Scope, sock: usize) -> bool {
+        let machine = self.machine.as_ref();
+        let working = machine.and_then(|machine| machine.generation(machine.working()?));
+        let its = scope.generation_of(sock);
+        working.is_some_and(|working| its < 7 && working.name == crate::world::name(its))
     }
 
     /// Whether somebody whom the table names accepts at an endpoint.
